@@ -1,4 +1,4 @@
-"""A configuration survives JSON, reads its older forms, and rejects invalid values."""
+"""A configuration round-trips through JSON, reads its older forms, and rejects invalid values."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ OLD = {
 """A configuration in the flat format from before grouping."""
 
 
-def test_a_configuration_survives_json() -> None:
+def test_config_round_trips_through_json() -> None:
     config = TrainConfig(
         sources=("a", "b"), method_options={"tau": 1.0}, augmentation=Augmentation(hue=0.1)
     )
@@ -38,7 +38,7 @@ def test_a_configuration_survives_json() -> None:
     assert TrainConfig.from_dict(json.loads(json.dumps(config.flat()))) == config
 
 
-def test_groups_and_flat_names_build_the_same_configuration() -> None:
+def test_groups_and_flat_names_build_same_config() -> None:
     grouped = TrainConfig(
         data=DataConfig(sources=("a",)),
         optim=OptimConfig(learning_rate=0.1, steps=3),
@@ -49,7 +49,7 @@ def test_groups_and_flat_names_build_the_same_configuration() -> None:
 
 
 @pytest.mark.parametrize("replace", [dataclasses.replace, TrainConfig.replace])
-def test_another_model_by_name_leaves_the_rest_of_its_group(replace: Any) -> None:
+def test_replacing_the_model_name_keeps_the_rest_of_its_group(replace: Any) -> None:
     config = replace(TrainConfig(("a",), from_scratch=True, image_size=32), model="other")
     assert config == TrainConfig(("a",), model="other", from_scratch=True, image_size=32)
 
@@ -59,7 +59,7 @@ def test_flat_names_are_unique() -> None:
     assert set(RENAMED.values()) <= set(FLAT_NAMES) and not set(RENAMED) & set(FLAT_NAMES)
 
 
-def test_a_flat_record_of_an_older_version_is_read_in_silence() -> None:
+def test_old_flat_record_is_read_without_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config = TrainConfig.from_record({"config": OLD})
@@ -77,7 +77,7 @@ def test_a_flat_record_of_an_older_version_is_read_in_silence() -> None:
 
 
 @pytest.mark.parametrize("old", RENAMED)
-def test_an_old_name_in_python_works_and_is_reported(old: str) -> None:
+def test_renamed_field_works_with_warning(old: str) -> None:
     value = OLD[old]
     with pytest.warns(RenamedWarning, match=f"^{old} is now {RENAMED[old]} ") as caught:
         built = TrainConfig(("a",), **{old: value})
@@ -87,7 +87,7 @@ def test_an_old_name_in_python_works_and_is_reported(old: str) -> None:
     assert built == replaced == TrainConfig(("a",), **{RENAMED[old]: value})
 
 
-def test_unknown_keys_are_named() -> None:
+def test_unknown_keys_are_reported() -> None:
     with pytest.raises(
         ValueError, match=r"no field 'learning_rat'; did you mean 'learning_rate'\?"
     ):
@@ -113,25 +113,25 @@ def test_unknown_keys_are_named() -> None:
         ({"inputs": "features", "blur_um": 1.0}, "embedded features are of unchanged images"),
     ],
 )
-def test_a_value_out_of_range_is_named(change: dict[str, object], message: str) -> None:
+def test_value_out_of_range_is_reported(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainConfig(sources=("a",)).replace(**change)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_an_augmentation_can_be_chosen_by_name(name: str) -> None:
+def test_augmentation_can_be_chosen_by_name(name: str) -> None:
     config = TrainConfig(sources=("a",), augmentation=name)
     assert config.data.augmentation == AUGMENTATIONS[name]
     assert TrainConfig.from_dict(config.to_dict()) == config
     assert TrainConfig.from_dict({"sources": ["a"], "augmentation": name}) == config
 
 
-def test_an_unknown_augmentation_is_named() -> None:
+def test_unknown_augmentation_is_reported() -> None:
     with pytest.raises(ValueError, match="augmentation is 'heavy'; choose from robust"):
         TrainConfig(sources=("a",), augmentation="heavy")
 
 
-def test_records_from_before_the_robust_augmentation_keep_the_new_changes_off() -> None:
+def test_old_records_disable_augmentations_added_later() -> None:
     values = TrainConfig(sources=("a",), augmentation="light").to_dict()
     for added in ADDED_AUGMENTATION:
         del values["data"]["augmentation"][added]

@@ -1,4 +1,4 @@
-"""Text of strangers is harmless in spreadsheets, Markdown pages and error messages."""
+"""Untrusted text is harmless in spreadsheets, Markdown pages, and error messages."""
 
 import ast
 import csv
@@ -24,19 +24,19 @@ def cells(value: object) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_cell_of_a_csv_is_a_formula_or_holds_control_characters(name: str) -> None:
+def test_csv_cells_contain_no_formulas_or_control_characters(name: str) -> None:
     (_, (cell, score)) = cells(name)
     assert cell.startswith("'") and score == "-0.5"
     assert cell.isprintable()
 
 
 @pytest.mark.parametrize("value", ["-0.5", "cell 1.png", "", None, 3, True, "=", "細胞.png"])
-def test_numbers_and_other_text_stay_as_they_are(value: object) -> None:
+def test_numbers_and_plain_text_are_unchanged(value: object) -> None:
     (_, (cell, _)) = cells(value)
     assert cell == ("'=" if value == "=" else "" if value is None else str(value))
 
 
-def test_every_csv_is_written_by_the_same_function() -> None:
+def test_only_escape_module_writes_csv() -> None:
     for path in (ROOT / "hf_wbc").rglob("*.py"):
         calls = {ast.unparse(each) for each in ast.walk(ast.parse(path.read_text()))
                  if isinstance(each, ast.Attribute)}  # fmt: skip
@@ -48,7 +48,7 @@ def test_every_csv_is_written_by_the_same_function() -> None:
     "text",
     ["<script>", "[a](http://b)", "![a](b)", "a|b", "*b*", "a\x1b[31mb\u202e", "[a]: http://b"],
 )
-def test_no_name_formats_a_markdown_page(text: str) -> None:
+def test_names_cannot_format_a_markdown_page(text: str) -> None:
     table = Table(("run", "F1"), ((text, "[0.1, 0.2]"),), num_words=1)
     page = markdown([Section(text, 2, (text,), table)])
     assert "[0.1, 0.2]" in page and "\x1b" not in page and "\u202e" not in page
@@ -70,11 +70,11 @@ def test_no_name_formats_a_markdown_page(text: str) -> None:
         ("a\nTraceback\x1b[31m", "a Traceback\ufffd[31m"),
     ],
 )
-def test_a_message_names_no_folder_of_the_server_and_no_address(said: str, shown: str) -> None:
+def test_public_message_hides_server_paths_and_addresses(said: str, shown: str) -> None:
     assert public_message(ValueError(said)) == shown
 
 
-def test_markdown_keeps_code() -> None:
+def test_markdown_code_spans_are_kept() -> None:
     assert markdown_text("run `hf-wbc compare`") == "run `hf-wbc compare`"
 
 

@@ -71,7 +71,7 @@ def without_effect(command: Callable[..., Any]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("words", [*command_lines()], ids=" ".join)
-def test_a_command_of_the_guides_parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guide_command_parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     name, *arguments = words
     assert name in COMMANDS
     if "--config" in arguments:  # the defaults of a run that somebody published on the Hub
@@ -116,7 +116,7 @@ FOREIGN = {
 """Flags of other programs that texts and code name, and prefixes."""
 
 
-def test_every_flag_that_a_text_or_a_message_names_exists() -> None:
+def test_every_mentioned_flag_exists() -> None:
     known = {"--help", "--help-all"}
     commands = [build_command(name, [])[0] for name in COMMANDS]
     for name in COMMANDS:
@@ -147,12 +147,12 @@ def workplace(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_python_of_the_guides_runs(page: str, workplace: Path) -> None:
+def test_python_of_the_guides_runs(page: str, workplace: Path) -> None:
     for example in blocks(PAGES[page], "python"):
         exec(compile(example, page, "exec"), {})
 
 
-def test_the_python_page_runs(workplace: Path, tiny_model: str) -> None:
+def test_python_page_runs(workplace: Path, tiny_model: str) -> None:
     shutil.copytree(tiny_model, workplace / "models" / "tiny")
     examples = blocks(PYTHON_PAGE, "python")
     assert len(examples) >= 6
@@ -161,7 +161,7 @@ def test_the_python_page_runs(workplace: Path, tiny_model: str) -> None:
 
 
 @pytest.mark.parametrize("name", hf_wbc.__all__)
-def test_a_public_name_is_documented_there(name: str) -> None:
+def test_public_name_is_documented(name: str) -> None:
     value = getattr(hf_wbc, name)
     assert value.__doc__ if not isinstance(value, tuple) else value
     assert f"hf_wbc.{name}" in PYTHON_PAGE
@@ -174,7 +174,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_the_examples_of_a_docstring_hold(name: str) -> None:
+def test_docstring_examples_pass(name: str) -> None:
     results = doctest.testmod(importlib.import_module(name))
     assert results.attempted
     assert not results.failed

@@ -1,4 +1,4 @@
-"""A lock excludes other processes, ends with its process, and works as NFS demands."""
+"""A lock excludes other processes, ends with its process, and works as NFS requires."""
 
 import errno
 import fcntl
@@ -40,7 +40,7 @@ def nfs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nfs")
-def test_a_run_is_locked_on_nfs(tmp_path: Path) -> None:
+def test_run_is_locked_on_nfs(tmp_path: Path) -> None:
     run = RunFolder.find(tmp_path, {})
     assert not run.is_busy
     with run.writing({}, {}):
@@ -50,7 +50,7 @@ def test_a_run_is_locked_on_nfs(tmp_path: Path) -> None:
     assert not run.is_busy and [path.name for path in run.path.iterdir()] == ["config.json"]
 
 
-def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+def test_lock_ends_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -63,7 +63,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_one_of_many_holds_the_lock_although_its_file_is_deleted_each_time(tmp_path: Path) -> None:
+def test_lock_is_exclusive_although_its_file_is_deleted(tmp_path: Path) -> None:
     path, counter = tmp_path / "lock", tmp_path / "counter"
     counter.write_text("0")
 
@@ -82,7 +82,7 @@ def test_one_of_many_holds_the_lock_although_its_file_is_deleted_each_time(tmp_p
     assert counter.read_text() == "80" and not path.exists()
 
 
-def test_a_second_command_with_the_same_output_is_refused(tmp_path: Path) -> None:
+def test_second_command_with_same_output_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "new" / "report"
     with (
         lock_output(out),
@@ -95,7 +95,7 @@ def test_a_second_command_with_the_same_output_is_refused(tmp_path: Path) -> Non
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_file_system_without_locks_is_named(
+def test_file_system_without_locks_causes_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(file: int, operation: int) -> None:
@@ -109,6 +109,6 @@ def test_a_file_system_without_locks_is_named(
         assert not is_locked(tmp_path / "lock")
 
 
-def test_a_folder_that_takes_no_file_is_an_error() -> None:
+def test_unwritable_folder_is_an_error() -> None:
     with pytest.raises(FileNotFoundError), lock_output(Path("/proc/report")):
         pass

@@ -165,7 +165,7 @@ def peak_memory(kind: str, num: int, folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[ProcessPoolExecutor]:
-    """A process that has had no children, as the largest memory of children is never reset."""
+    """A process that has had no children, because the peak memory of children is never reset."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         yield pool
 

@@ -21,7 +21,7 @@ PYTHON_FILES = sorted(
 )
 
 
-def test_imports_only_point_leftward() -> None:
+def test_imports_follow_the_room_order() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
         cwd=ROOT,
@@ -31,7 +31,7 @@ def test_imports_only_point_leftward() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_a_file_is_one_idea_with_a_docstring() -> None:
+def test_every_file_is_short_and_has_docstrings() -> None:
     assert not [f"{path}: {fault}" for path in PYTHON_FILES for fault in faults(path)]
 
 
@@ -50,7 +50,7 @@ def faults(path: Path) -> Iterator[str]:
                 yield f"{node.name} is over 60 lines"
 
 
-def test_file_names_are_unique_apart_from_a_command_and_its_room() -> None:
+def test_file_names_are_unique_except_for_commands() -> None:
     rooms: dict[str, list[str]] = {}
     for path in PYTHON_FILES:
         if path.is_relative_to(ROOT / "tests") or path.is_relative_to(ROOT / "spaces"):
@@ -74,12 +74,12 @@ def test_tests_mirror_the_rooms_by_name() -> None:
     assert not astray, f"name these after the modules that they test: {astray}"
 
 
-def test_no_test_loads_a_file_by_its_path() -> None:
+def test_no_test_loads_a_file_by_path() -> None:
     loading = "spec_from_" + "file_location"
     assert not [path for path in PYTHON_FILES if loading in path.read_text()]
 
 
-def test_images_are_opened_in_named_formats_only() -> None:
+def test_images_are_opened_with_explicit_formats() -> None:
     """Pillow tries some forty parsers on a file unless `formats` names those to try."""
     astray = []
     for path in PYTHON_FILES:
@@ -92,7 +92,7 @@ def test_images_are_opened_in_named_formats_only() -> None:
     assert not astray
 
 
-def test_the_map_in_agents_names_what_exists() -> None:
+def test_map_in_agents_names_existing_files() -> None:
     rows = (ROOT / "AGENTS.md").read_text().partition("## Where is")[2].partition("\n## ")[0]
     for row in rows.splitlines():
         names = re.findall(r"`([^`]+)`", row.rpartition(" | ")[2] if row.startswith("|") else "")
@@ -115,7 +115,7 @@ def test_help_imports_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-def test_the_wheel_holds_the_shipped_folders(tmp_path: Path) -> None:
+def test_wheel_contains_shipped_folders(tmp_path: Path) -> None:
     from hatchling.builders.wheel import WheelBuilder
 
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])

@@ -1,4 +1,4 @@
-"""Without a terminal, long commands say how far they are: done, total, rate and time left."""
+"""Without a terminal, long commands report progress: done, total, rate, and time left."""
 
 import io
 import time
@@ -24,7 +24,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_line_names_done_total_rate_and_time_left(clock: Clock) -> None:
+def test_line_shows_done_total_rate_and_time_left(clock: Clock) -> None:
     written: list[str] = []
     lines = ProgressLines(written.append, clock)
     lines.report("embed", 0, 100_000)
@@ -43,7 +43,7 @@ def test_a_line_names_done_total_rate_and_time_left(clock: Clock) -> None:
     ]
 
 
-def test_what_an_earlier_call_did_does_not_count_as_speed(clock: Clock) -> None:
+def test_work_of_an_earlier_call_does_not_count_as_speed(clock: Clock) -> None:
     written: list[str] = []
     lines = ProgressLines(written.append, clock)
     lines.report("predict", 9_000, 10_000)
@@ -53,7 +53,7 @@ def test_what_an_earlier_call_did_does_not_count_as_speed(clock: Clock) -> None:
     assert written == ["predict: 9,010 of 10,000 (90%), 6.0 per minute, 2 h 45 min left"]
 
 
-def test_each_unfinished_stage_gets_a_line_and_a_stage_of_nothing_ends_once(clock: Clock) -> None:
+def test_unfinished_stages_get_a_line_and_empty_stage_ends_once(clock: Clock) -> None:
     written: list[str] = []
     lines = ProgressLines(written.append, clock)
     lines.report("a", 0, 0)
@@ -77,7 +77,7 @@ def test_lines_appear_regularly_even_if_nothing_is_reported() -> None:
     assert file.getvalue() == written
 
 
-def test_a_file_that_cannot_be_written_does_not_stop_the_command() -> None:
+def test_unwritable_file_does_not_stop_the_command() -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(28, "No space left on device")
@@ -86,7 +86,7 @@ def test_a_file_that_cannot_be_written_does_not_stop_the_command() -> None:
         lines.report("scan", 10, 10)
 
 
-def test_commands_write_lines_outside_a_terminal_and_only_on_the_first_process(
+def test_only_first_process_writes_lines_outside_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")

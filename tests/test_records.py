@@ -29,11 +29,11 @@ def started(root: Path, identity: dict[str, Any]) -> RunFolder:
         return run
 
 
-def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+def test_digest_is_independent_of_key_order() -> None:
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
 
 
-def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+def test_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(RuntimeError), atomic_replace(path) as temporary:
@@ -43,19 +43,19 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     run = started(tmp_path, {"seed": 0})
     run.config.write_text('{"config": {}, "identity": {"seed": 1}}')
     with pytest.raises(ValueError, match=rf"another run .* delete {run.path}"):
         RunFolder.find(tmp_path, {"seed": 0})
 
 
-def test_a_run_that_is_only_looked_for_leaves_nothing(tmp_path: Path) -> None:
+def test_find_creates_no_files(tmp_path: Path) -> None:
     run = RunFolder.find(tmp_path / "runs", {"seed": 0})
     assert not run.finished and not (tmp_path / "runs").exists()
 
 
-def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
+def test_only_one_process_writes_a_run_folder(tmp_path: Path) -> None:
     run = RunFolder.find(tmp_path, {})
     message = rf"another process is writing {run.path}"
     with run.writing({}, {}), pytest.raises(ValueError, match=message), run.writing({}, {}):
@@ -64,7 +64,7 @@ def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_crash_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+def test_partial_files_after_a_crash_are_removed(tmp_path: Path) -> None:
     run = started(tmp_path, {})
     (run.path / ".model-x1").mkdir()
     temporary_sibling(run.record).write_text("{")
@@ -73,7 +73,7 @@ def test_what_a_crash_left_half_written_is_cleared_away(tmp_path: Path) -> None:
     assert [path.name for path in run.path.iterdir()] == ["config.json"]
 
 
-def test_a_history_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
+def test_truncated_history_line_is_ignored(tmp_path: Path) -> None:
     run = started(tmp_path, {})
     run.append_history({"step": 1})
     run.append_history({"step": 2})
@@ -93,14 +93,14 @@ def test_a_history_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None
         ("{}", "has version None"),
     ],
 )
-def test_a_damaged_record_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_damaged_record_is_reported(tmp_path: Path, text: str, message: str) -> None:
     run = started(tmp_path, {})
     run.record.write_text(text)
     with pytest.raises(ValueError, match=message):
         run.read_record()
 
 
-def test_a_record_of_version_1_is_read_in_todays_form(tmp_path: Path) -> None:
+def test_version_1_record_is_upgraded(tmp_path: Path) -> None:
     run = started(tmp_path, {})
     shift = {"em": {"misfit": 0.2, "misfit_limit": 0.1}}
     old = {
@@ -121,24 +121,24 @@ def test_a_record_of_version_1_is_read_in_todays_form(tmp_path: Path) -> None:
     assert json.loads(run.record.read_text()) == old, "the file is not changed"
 
 
-def test_a_record_is_written_in_version_2_and_read_as_it_is(tmp_path: Path) -> None:
+def test_version_2_record_is_unchanged(tmp_path: Path) -> None:
     run = started(tmp_path, {})
     run.write_record({"misfit": 1})
     assert run.read_record() == {"version": 2, "misfit": 1}
 
 
-def test_old_lines_of_the_history_are_read_in_todays_form(tmp_path: Path) -> None:
+def test_old_history_lines_are_upgraded(tmp_path: Path) -> None:
     run = started(tmp_path, {})
     run.append_history({"step": 1, "unlabelled": {"away": {"im": 0.5}}})
     assert run.rewind_history(1) == [{"step": 1, "unlabeled": {"away": {"im": 0.5}}}]
 
 
-def test_a_missing_record_is_named(tmp_path: Path) -> None:
+def test_missing_record_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"record\.json is missing"):
         RunFolder(tmp_path).read_record()
 
 
-def test_an_interrupted_swap_leaves_the_old_folder_whole(
+def test_interrupted_swap_keeps_old_folder_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = tmp_path / "report"
@@ -172,7 +172,7 @@ CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork")
 """Starts a process with the process id 1."""
 
 
-def test_two_containers_with_the_same_process_id_write_whole_files(tmp_path: Path) -> None:
+def test_containers_with_same_process_id_write_complete_files(tmp_path: Path) -> None:
     if not shutil.which("unshare") or subprocess.run([*CONTAINER, "true"]).returncode:
         pytest.skip("this machine cannot start a process id namespace")
     out, writers = tmp_path / "cells.csv", []
@@ -192,7 +192,7 @@ def test_two_containers_with_the_same_process_id_write_whole_files(tmp_path: Pat
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_temporary_names_tell_hosts_and_calls_apart(
+def test_temporary_names_are_unique_per_host_and_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cells.csv"
@@ -203,7 +203,7 @@ def test_temporary_names_tell_hosts_and_calls_apart(
     assert len(here) == 100 and there not in here and ".node_7_lab-" in there.name
 
 
-def test_what_a_killed_process_left_is_cleared_and_what_a_living_one_writes_is_not(
+def test_only_leftovers_of_dead_processes_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "report"
@@ -230,7 +230,7 @@ def test_what_a_killed_process_left_is_cleared_and_what_a_living_one_writes_is_n
     assert {*tmp_path.iterdir()} == {out, mine, theirs}
 
 
-def test_a_folder_that_appears_meanwhile_is_replaced(tmp_path: Path) -> None:
+def test_folder_created_concurrently_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "report"
     with atomic_replace(out) as new:
         new.mkdir()

@@ -1,4 +1,4 @@
-"""The lock of tested versions, the lower bounds and the floor of Python agree."""
+"""The lock file of tested versions, the lower bounds, and the minimum Python version agree."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ def locked() -> dict[str, str]:
     return dict(line.split("==") for line in lines)
 
 
-def test_the_lock_has_every_dependency_within_its_bounds() -> None:
+def test_lock_has_every_dependency_within_bounds() -> None:
     versions = locked()
     wanted = [*PROJECT["dependencies"]]
     for extra in EXTRAS:
@@ -31,11 +31,11 @@ def test_the_lock_has_every_dependency_within_its_bounds() -> None:
     assert not [name for name in versions if name.startswith("nvidia")]
 
 
-def test_the_checks_install_the_locked_versions() -> None:
+def test_ci_installs_the_locked_versions() -> None:
     assert "requirements/lock-cpu.txt" in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 
-def test_archives_are_never_extracted_by_the_standard_library() -> None:
+def test_archives_are_never_extracted_by_standard_library() -> None:
     """Only headers are read with `tarfile`, so faults of its filters cannot write a file."""
     python = SpecifierSet(PROJECT["requires-python"])
     assert "3.11.4" in python and "3.11.3" not in python, "the first with tarfile's data filter"

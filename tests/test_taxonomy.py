@@ -14,7 +14,7 @@ from hf_wbc.taxonomy import (
 )
 
 
-def test_the_order_is_the_challenges() -> None:
+def test_class_order_is_that_of_the_challenge() -> None:
     assert NAMES == (
         "basophil",
         "eosinophil",
@@ -30,7 +30,7 @@ def test_the_order_is_the_challenges() -> None:
     )
 
 
-def test_the_neutrophil_line_ripens_in_six_stages() -> None:
+def test_neutrophil_line_has_six_stages() -> None:
     chain = sorted((cell for cell in CLASSES if cell.maturation), key=lambda c: c.maturation or 0)
     assert [cell.maturation for cell in chain] == [1, 2, 3, 4, 5, 6]
     assert chain[0].name == "myeloblast" and chain[-1].name == "neutrophil_segmented"
@@ -46,19 +46,19 @@ def test_the_neutrophil_line_ripens_in_six_stages() -> None:
         ("myeloblast", "lymphocyte_typical", Relation.CROSS_LINEAGE),
     ],
 )
-def test_a_relation_is_symmetric_and_follows_the_tree(
+def test_relation_is_symmetric_and_follows_the_tree(
     true: str, predicted: str, expected: Relation
 ) -> None:
     a, b = class_id(true), class_id(predicted)
     assert relation(a, b) == relation(b, a) == expected
 
 
-def test_an_unknown_class_is_met_with_the_nearest_name() -> None:
+def test_unknown_class_suggests_nearest_name() -> None:
     with pytest.raises(ValueError, match="did you mean 'neutrophil_banded'"):
         class_id("neutrophil_band")
 
 
-def test_a_confusion_is_graded_by_what_it_costs() -> None:
+def test_confusion_is_graded_by_its_consequence() -> None:
     def grade(true: str, predicted: str) -> str:
         return consequence(class_id(true), class_id(predicted)).name
 
@@ -71,7 +71,7 @@ def test_a_confusion_is_graded_by_what_it_costs() -> None:
     assert grade("monocyte", "monocyte") == "NONE"
 
 
-def test_the_clinical_order_has_every_class_and_the_white_cells_first() -> None:
+def test_clinical_order_has_every_class_with_white_cells_first() -> None:
     assert sorted(CLINICAL_ORDER) == list(range(NUM_CLASSES))
     assert [CLASSES[c].is_white for c in CLINICAL_ORDER] == [True] * 10 + [False]
     assert [CLASSES[c].clinical_name for c in CLINICAL_ORDER[:3]] == [

@@ -30,13 +30,13 @@ def test_rows_carry_their_line_numbers_for_every_line_ending(end: bytes, mark: b
         (b"PK\x03\x04\x00\xff", "t.csv is not UTF-8 text (byte 5)"),
     ],
 )
-def test_a_malformed_table_raises_an_error_that_names_the_line(data: bytes, message: str) -> None:
+def test_malformed_table_error_names_the_line(data: bytes, message: str) -> None:
     with pytest.raises(ValueError) as error:
         read(data)
     assert message in str(error.value)
 
 
-def test_a_long_list_is_shortened_with_the_number_left_out() -> None:
+def test_long_list_is_shortened_with_number_left_out() -> None:
     assert shorten_list(range(3)) == "0, 1, 2"
     assert shorten_list(range(20), 2) == "0, 1 and 18 more"
 
@@ -49,11 +49,9 @@ def test_a_long_list_is_shortened_with_the_number_left_out() -> None:
         ("xyz", [], "there are none to choose from"),
     ],
 )
-def test_an_unknown_name_gets_the_closest_known_name(
-    name: str, known: Iterable[str], hint: str
-) -> None:
+def test_unknown_name_gets_closest_known_name(name: str, known: Iterable[str], hint: str) -> None:
     assert did_you_mean(name, known) == hint
 
 
-def test_a_length_of_time_is_rounded_as_people_do() -> None:
+def test_duration_is_rounded() -> None:
     assert duration(59.6) == "60 s"

@@ -51,7 +51,7 @@ def test_every_text_file_has_a_stated_encoding() -> None:
     assert not found
 
 
-def test_records_are_the_same_in_every_locale(tmp_path: Path) -> None:
+def test_records_are_identical_in_every_locale(tmp_path: Path) -> None:
     environment = {
         **os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
     }  # fmt: skip

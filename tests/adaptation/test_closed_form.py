@@ -52,7 +52,7 @@ def logits(head: LinearHead, features: torch.Tensor) -> torch.Tensor:
     return features @ head.weight.T + head.bias
 
 
-def test_lda_is_the_bayes_rule_of_the_shrunken_covariance(cells) -> None:
+def test_lda_matches_bayes_rule_with_shrunken_covariance(cells) -> None:
     features, labels = cells
     means = class_means(features, labels)
     residuals = (features - means[labels]).numpy()
@@ -64,7 +64,7 @@ def test_lda_is_the_bayes_rule_of_the_shrunken_covariance(cells) -> None:
     torch.testing.assert_close(log_p, expected)
 
 
-def test_a_prototype_head_names_the_nearest_mean(cells) -> None:
+def test_prototype_head_predicts_nearest_mean(cells) -> None:
     features, labels = cells
     means = class_means(features, labels)
     nearest = torch.cdist(features, means).argmin(1)
@@ -74,7 +74,7 @@ def test_a_prototype_head_names_the_nearest_mean(cells) -> None:
     assert torch.equal(found, cosine.argmax(1))
 
 
-def test_standardization_folds_into_the_head(cells) -> None:
+def test_standardization_folds_into_head(cells) -> None:
     features, labels = cells
     mean, std = features.mean(0), features.std(0)
     head = lda_head((features - mean) / std, labels)
@@ -82,7 +82,7 @@ def test_standardization_folds_into_the_head(cells) -> None:
     torch.testing.assert_close(logits(folded, features), logits(head, (features - mean) / std))
 
 
-def test_combat_trusts_a_large_target_and_shrinks_a_small_one() -> None:
+def test_combat_trusts_large_target_and_shrinks_small_one() -> None:
     rng = torch.Generator().manual_seed(0)
     source = torch.zeros(50, dtype=torch.float64), torch.ones(50, dtype=torch.float64)
     shift = torch.randn(50, generator=rng, dtype=torch.float64)
@@ -112,7 +112,7 @@ def computed(name: str, options: dict[str, str], cells, target: torch.Tensor | N
 
 
 @pytest.mark.parametrize("name", ["lda", "prototypes"])
-def test_a_computed_head_names_the_source(name: str, cells) -> None:
+def test_computed_head_classifies_the_source(name: str, cells) -> None:
     features, labels = cells
     found = computed(name, {}, cells, None).head(features.float())
     assert (found.argmax(1) != labels).float().mean() < 0.05
@@ -120,7 +120,7 @@ def test_a_computed_head_names_the_source(name: str, cells) -> None:
 
 
 @pytest.mark.parametrize("mode", ["full", "half", "combat"])
-def test_standardization_by_the_target_undoes_another_scanner(mode: str, cells) -> None:
+def test_target_standardization_undoes_scanner_shift(mode: str, cells) -> None:
     features, labels = cells
     moved = (features * 1.7 + 4.0).float()
 

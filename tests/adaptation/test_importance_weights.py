@@ -1,4 +1,4 @@
-"""Under label shift, plain alignment hurts, and alignment that accounts for it does not.
+"""Plain alignment hurts under label shift; alignment that accounts for it does not.
 
 Two laboratories of Gaussian classes differ by a translation. The source lacks a class. Every method
 trains the small network for the same number of steps; the score is macro-F1 on held-out target
@@ -127,31 +127,31 @@ def gains() -> object:
 
 
 @pytest.mark.parametrize("name", PLAIN + AWARE)
-def test_without_label_shift_every_alignment_helps(name, gains, small, make_info) -> None:
+def test_every_alignment_helps_without_label_shift(name, gains, small, make_info) -> None:
     found = gains(name, False, small, make_info)
     assert found.mean() > 0.05 and (found > 0).all()
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_under_label_shift_plain_alignment_hurts(name, gains, small, make_info) -> None:
+def test_plain_alignment_hurts_under_label_shift(name, gains, small, make_info) -> None:
     found = gains(name, True, small, make_info)
     assert found.mean() < -0.05
 
 
 @pytest.mark.parametrize("name", AWARE)
-def test_under_label_shift_aware_alignment_does_not(name, gains, small, make_info) -> None:
+def test_aware_alignment_does_not_hurt_under_label_shift(name, gains, small, make_info) -> None:
     found = gains(name, True, small, make_info)
     assert found.mean() > 0
 
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_under_label_shift_matching_classes_still_helps(gains, small, make_info) -> None:
+def test_class_matching_still_helps_under_label_shift(gains, small, make_info) -> None:
     assert gains("mstn", True, small, make_info).mean() > 0.04
 
 
 @pytest.mark.parametrize(("plain", "aware"), [("dan", "iw_dan"), ("dann", "iw_dann")])
-def test_what_hurts_are_the_proportions_and_the_weights_mend_it(
+def test_importance_weights_fix_the_harm_of_label_shift(
     plain, aware, gains, small, make_info
 ) -> None:
     plainly = gains(plain, True, small, make_info)
@@ -161,7 +161,7 @@ def test_what_hurts_are_the_proportions_and_the_weights_mend_it(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_under_label_shift_coral_is_hardly_hurt(gains, small, make_info) -> None:
+def test_coral_is_barely_affected_by_label_shift(gains, small, make_info) -> None:
     """The loss is at most .05 macro-F1, where dan and dann lose twice as much."""
     assert gains("coral", False, small, make_info).mean() > 0
     assert gains("coral", True, small, make_info).mean() > -0.05
@@ -170,7 +170,7 @@ def test_under_label_shift_coral_is_hardly_hurt(gains, small, make_info) -> None
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("shifted", [False, True])
-def test_weights_bring_coral_nothing_measurable(shifted, gains, small, make_info) -> None:
+def test_importance_weights_do_not_improve_coral(shifted, gains, small, make_info) -> None:
     """The change is below .03, the spread over seeds; weights improve dan and dann by .1."""
     plainly, awarely = (gains(n, shifted, small, make_info) for n in ("coral", "iw_coral"))
     assert abs((awarely - plainly).mean()) < 0.03

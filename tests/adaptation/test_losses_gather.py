@@ -44,7 +44,7 @@ def by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, 
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_two_processes_give_what_one_with_the_doubled_batch_gives(
+def test_two_processes_match_one_with_doubled_batch(
     name: str, by_one_and_two: tuple[dict[str, Tensor], ...]
 ) -> None:
     one, two = by_one_and_two
@@ -56,6 +56,6 @@ def test_two_processes_give_what_one_with_the_doubled_batch_gives(
         )
 
 
-def test_one_process_keeps_its_samples() -> None:
+def test_single_process_gathers_nothing() -> None:
     values = torch.randn(3, 2)
     assert all_gather_batch(values) is values

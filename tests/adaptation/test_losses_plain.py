@@ -82,11 +82,11 @@ WITHOUT_OWN_LOSS = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_of_plain_tensors_is_a_finite_scalar(name: str) -> None:
+def test_loss_of_plain_tensors_is_a_finite_scalar(name: str) -> None:
     value = LOSSES[name]()
     assert value.shape == () and torch.isfinite(value)
 
 
-def test_every_method_with_a_loss_of_its_own_is_covered() -> None:
+def test_every_method_with_its_own_loss_is_covered() -> None:
     assert set(LOSSES) | WITHOUT_OWN_LOSS >= set(method_names())
     assert all(load_method(name) for name in WITHOUT_OWN_LOSS)

@@ -28,9 +28,7 @@ def reference(
 
 @pytest.mark.parametrize("tau", [0.0, 1.0])
 @pytest.mark.parametrize("lineage", [0.0, 0.3])
-def test_the_loss_and_its_gradient_are_the_papers(
-    tau: float, lineage: float, assert_loss_is
-) -> None:
+def test_loss_and_gradient_match_papers(tau: float, lineage: float, assert_loss_is) -> None:
     labels, domains = np.array([0, 7, 8, 9, 3]), np.array([0, 1, 1, 0, 1])
     loss = SupervisedLoss(torch.from_numpy(COUNTS), tau, lineage)
     assert_loss_is(
@@ -42,7 +40,7 @@ def test_the_loss_and_its_gradient_are_the_papers(
     )
 
 
-def test_a_neighbor_in_maturation_costs_less_than_another_lineage() -> None:
+def test_adjacent_maturation_costs_less_than_another_lineage() -> None:
     loss = SupervisedLoss(torch.ones(1, NUM_CLASSES), 0.0, 0.5)
     band = torch.tensor([class_id("neutrophil_banded")])
     costs = {}
@@ -58,7 +56,7 @@ def test_soft_labels_become_one_hot() -> None:
     torch.testing.assert_close(soft_labels(EVERY, 1e-3), torch.eye(NUM_CLASSES))
 
 
-def test_soft_labels_rank_as_the_taxonomy_does() -> None:
+def test_soft_labels_rank_like_the_taxonomy() -> None:
     rows = soft_labels(EVERY, 0.5)
     ids = range(NUM_CLASSES)
     by_kind = {
@@ -70,7 +68,7 @@ def test_soft_labels_rank_as_the_taxonomy_does() -> None:
     assert by_kind[Relation.CROSS_LINEAGE] == {round(float(np.exp(-6)), 5)}
 
 
-def test_no_mass_lies_on_a_class_that_no_source_has() -> None:
+def test_classes_missing_from_all_sources_get_no_mass() -> None:
     present = EVERY.clone()
     present[[3, 7]] = False
     rows, of_all = soft_labels(present, 0.5), soft_labels(EVERY, 0.5)
@@ -80,7 +78,7 @@ def test_no_mass_lies_on_a_class_that_no_source_has() -> None:
     torch.testing.assert_close(rows[present][:, present], kept / kept.sum(1, keepdim=True))
 
 
-def test_open_classes_are_those_that_any_source_has() -> None:
+def test_present_classes_are_those_of_any_source() -> None:
     counts = torch.from_numpy(COUNTS).clone()
     counts[:, 5] = 0
     loss = SupervisedLoss(counts)
@@ -89,7 +87,7 @@ def test_open_classes_are_those_that_any_source_has() -> None:
     assert loss.select_present(logits).tolist() == [[c for c in range(NUM_CLASSES) if c != 5]]
 
 
-def test_a_class_that_a_source_lacks_keeps_the_loss_finite() -> None:
+def test_class_missing_from_a_source_keeps_loss_finite() -> None:
     counts = torch.zeros(1, NUM_CLASSES)
     counts[0, 0] = 100_000
     loss = SupervisedLoss(counts, 1.0, 0.0)
@@ -98,7 +96,7 @@ def test_a_class_that_a_source_lacks_keeps_the_loss_finite() -> None:
     ).all()
 
 
-def test_label_smoothing_spreads_over_the_classes_that_are_present() -> None:
+def test_label_smoothing_covers_only_present_classes() -> None:
     counts = torch.from_numpy(COUNTS.copy())
     counts[:, 3] = 0
     loss = SupervisedLoss(counts, label_smoothing=0.1)

@@ -9,7 +9,7 @@ from hf_wbc.adaptation.losses import forward_together, target_views
 from hf_wbc.data.batch import Batch
 
 
-def test_one_pass_gives_each_view_what_it_would_get_alone(small: Any) -> None:
+def test_forward_together_matches_separate_passes(small: Any) -> None:
     small.eval()
     inputs = [torch.randn(number, 6) for number in (2, 1, 4)]
     outputs = forward_together(small, *inputs)
@@ -19,12 +19,12 @@ def test_one_pass_gives_each_view_what_it_would_get_alone(small: Any) -> None:
         torch.testing.assert_close(found.logits, small(each).logits)
 
 
-def test_one_pass_moves_running_statistics_once(small: Any) -> None:
+def test_forward_together_updates_running_statistics_once(small: Any) -> None:
     forward_together(small, torch.randn(3, 6), torch.randn(3, 6))
     assert small.norm.num_batches_tracked == 1
 
 
-def test_the_targets_views_are_the_weak_and_the_strong_one(
+def test_target_views_are_weak_and_strong(
     make_batch: Callable[..., Batch],
 ) -> None:
     batch = make_batch()

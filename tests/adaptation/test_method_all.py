@@ -1,7 +1,7 @@
 """Properties of every method: finite, differentiable, and independent of the sample order.
 
-Each method runs on images and, where possible, on embedded features. If no source has a class, and
-its row of the head is therefore masked, the results equal those of a head without that class.
+Each method runs on images and, where possible, on embedded features. If no source has a class,
+its row of the head is masked, and the results equal those of a head without that class.
 """
 
 import copy
@@ -88,7 +88,7 @@ def still(network: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_loss_and_its_gradients_are_finite(
+def test_loss_and_gradients_are_finite(
     name: str, kind: str, dtype: torch.dtype, make_network: Callable[..., Any],
     make_batch: Callable[..., Batch], make_method: Callable[..., Method],
 ) -> None:  # fmt: skip
@@ -102,7 +102,7 @@ def test_the_loss_and_its_gradients_are_finite(
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_no_phase_depends_on_the_order_of_a_batch(
+def test_every_phase_is_independent_of_batch_order(
     name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
     make_method: Callable[..., Method],
 ) -> None:  # fmt: skip
@@ -139,7 +139,7 @@ def reordered(batch: Batch, order: Sequence[int]) -> Batch:
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_every_weight_that_learns_gets_a_gradient(
+def test_every_trainable_weight_gets_a_gradient(
     name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
     make_method: Callable[..., Method],
 ) -> None:  # fmt: skip
@@ -184,7 +184,7 @@ def cut(network: Any) -> Any:
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_a_closed_class_is_as_if_it_did_not_exist(
+def test_masked_class_behaves_as_if_it_did_not_exist(
     name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
     make_method: Callable[..., Method], closed_setting: Any,
 ) -> None:  # fmt: skip
@@ -230,7 +230,7 @@ def train_step(method: Method, loss: Tensor) -> None:
         pytest.param(torch.float16, marks=(pytest.mark.slow, pytest.mark.ci)),
     ],
 )
-def test_nothing_moves_a_closed_class(
+def test_masked_class_never_changes(
     name: str, kind: str, dtype: torch.dtype, make_network: Callable[..., Any],
     make_batch: Callable[..., Batch], make_method: Callable[..., Method], closed_setting: Any,
 ) -> None:  # fmt: skip

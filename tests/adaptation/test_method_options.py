@@ -65,25 +65,25 @@ class Both(First, Second):
         ({"width": False}, "width is False; it must be a whole number"),
     ],
 )
-def test_what_an_option_may_not_be_is_refused(option: dict[str, Any], message: str) -> None:
+def test_invalid_option_is_refused(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as refused:
         Both(**option)
     assert str(refused.value) == message
 
 
-def test_a_number_too_large_for_a_float_is_refused() -> None:
+def test_number_too_large_for_float_is_refused() -> None:
     with pytest.raises(ValueError, match="it must be a finite number"):
         First(weight=10**400)
 
 
-def test_the_ends_of_a_range_are_in_it() -> None:
+def test_range_limits_are_inclusive() -> None:
     values = {
         "weight": 0.0, "factor": 1.0, "width": 1, "sure": 0.0, "decay": 0.0, "margin": 1.0,
     }  # fmt: skip
     assert values.items() <= asdict(Both(**values)).items()  # type: ignore[arg-type]
 
 
-def test_a_whole_number_for_a_float_becomes_one() -> None:
+def test_integer_given_for_float_is_converted() -> None:
     """The digest of a resolved config distinguishes 1 from 1.0."""
     options = Both(weight=1, width=2, shift=3, soft=True, prior="estimated")
     assert type(options.weight) is type(options.shift) is float

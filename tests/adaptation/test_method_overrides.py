@@ -10,14 +10,14 @@ CONFIG = TrainConfig(sources=("a",), target=("b",))
 NAMES = [name for name in method_names() if load_method(name).config_overrides]
 
 
-def test_there_are_recipes() -> None:
+def test_methods_with_overrides_are_as_expected() -> None:
     computed = {"lda", "lda_standardized", "prototypes"}
     recipes = {"strong_augmentation", "stain_augmentation", "target_stats", "swad", "ema"}
     assert {*NAMES} == computed | recipes
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_changes_a_configuration_that_was_left_alone(name: str) -> None:
+def test_overrides_change_a_default_configuration(name: str) -> None:
     recipe = load_method(name).config_overrides
     made = with_config_overrides(CONFIG, recipe)
     assert made != CONFIG or name == "strong_augmentation"
@@ -28,7 +28,7 @@ def test_a_recipe_changes_a_configuration_that_was_left_alone(name: str) -> None
             assert made.flat()[field] == value
 
 
-def test_what_the_user_says_stays() -> None:
+def test_user_settings_take_precedence() -> None:
     mine = CONFIG.replace(ema=0.5, augmentation=Augmentation(hue=0.02, stain=0.3))
     assert with_config_overrides(mine, load_method("ema").config_overrides).optim.ema == 0.5
     made = with_config_overrides(mine, load_method("strong_augmentation").config_overrides)

@@ -26,14 +26,14 @@ def many(pi: torch.Tensor, rows: np.ndarray, mu: np.ndarray, pull: float = 0.0) 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_em_inverts_the_confusion(seed: int) -> None:
+def test_em_inverts_confusion(seed: int) -> None:
     rows, true = blurred(5, seed), np.random.default_rng(seed + 9).dirichlet(np.ones(5))
     start = torch.full((5,), 0.2, dtype=torch.float64)
     np.testing.assert_allclose(many(start, rows, true @ rows), true, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_em_is_the_proportions_of_least_divergence_where_no_inverse_is(seed: int) -> None:
+def test_em_minimizes_divergence_without_an_inverse(seed: int) -> None:
     rows, mu = blurred(4, seed), np.array([0.9, 0.08, 0.015, 0.005])
     assert (mu @ np.linalg.inv(rows) < 0).any()
     found = minimize(
@@ -44,20 +44,20 @@ def test_em_is_the_proportions_of_least_divergence_where_no_inverse_is(seed: int
     np.testing.assert_allclose(many(start, rows, mu), found.x, atol=1e-4)
 
 
-def test_predictions_that_tell_nothing_leave_the_source_proportions() -> None:
+def test_uninformative_predictions_give_uniform_proportions() -> None:
     start = torch.tensor([0.7, 0.1, 0.1, 0.1], dtype=torch.float64)
     rows = np.full((4, 4), 0.25)
     np.testing.assert_allclose(many(start, rows, np.full(4, 0.25), pull=0.01), 0.25, atol=1e-6)
 
 
-def test_predictions_that_tell_all_are_hardly_pulled() -> None:
+def test_certain_predictions_are_barely_pulled() -> None:
     start, mu = torch.full((4,), 0.25, dtype=torch.float64), np.array([0.7, 0.2, 0.09, 0.01])
     np.testing.assert_allclose(
         many(start, np.eye(4), mu, pull=0.01), 0.99 * mu + 0.01 / 4, atol=1e-9
     )
 
 
-def test_running_means_are_those_of_fading_samples() -> None:
+def test_running_means_decay_exponentially() -> None:
     rng, momentum = np.random.default_rng(0), 0.8
     priors = RunningPriors(EVERY, momentum, 0.01)
     batches = [
@@ -100,7 +100,7 @@ TRUE = np.array([0.65, 0.05, 0.1, 0.2])
 
 
 @pytest.mark.parametrize("drawn", [np.full(4, 0.25), np.array([0.1, 0.2, 0.3, 0.4])])
-def test_simulated_proportions_are_found_however_the_source_is_drawn(drawn: np.ndarray) -> None:
+def test_simulated_proportions_are_recovered_for_any_source_sampling(drawn: np.ndarray) -> None:
     priors = followed(drawn, TRUE)
     np.testing.assert_allclose(priors.source, drawn, atol=0.02)
     np.testing.assert_allclose(priors.pi, TRUE, atol=0.02)
@@ -108,7 +108,7 @@ def test_simulated_proportions_are_found_however_the_source_is_drawn(drawn: np.n
     assert np.abs(raw.numpy() - TRUE).max() > 0.05, "the mean prediction alone is not enough"
 
 
-def test_a_class_that_no_source_has_is_never_given_a_share() -> None:
+def test_class_missing_from_sources_never_gets_a_share() -> None:
     present = torch.tensor([True, True, False, True])
     priors = followed(np.array([0.4, 0.3, 0, 0.3]), np.array([0.6, 0.2, 0, 0.2]), present)
     assert priors.pi[2] == 0 and priors.source[2] == 0
@@ -116,7 +116,7 @@ def test_a_class_that_no_source_has_is_never_given_a_share() -> None:
     assert torch.isfinite(priors.correct_for_priors(torch.randn(5, 4))).all()
 
 
-def test_corrected_probabilities_are_those_of_bayes_with_the_targets_proportions() -> None:
+def test_corrected_probabilities_match_bayes_with_target_proportions() -> None:
     priors = followed(np.full(4, 0.25), TRUE)
     x = np.linspace(-1, 7, 9)
     likelihood = norm.pdf(x[:, None], loc=2 * np.arange(4)) * priors.pi.numpy()
@@ -127,7 +127,7 @@ def test_corrected_probabilities_are_those_of_bayes_with_the_targets_proportions
     )
 
 
-def test_weighted_samples_have_the_targets_proportions() -> None:
+def test_weighted_samples_have_target_proportions() -> None:
     priors = followed(np.full(4, 0.25), TRUE)
     labels = torch.from_numpy(np.random.default_rng(1).integers(4, size=4000))
     w = priors.weights(labels, max_weight=10.0)
@@ -139,7 +139,7 @@ def test_weighted_samples_have_the_targets_proportions() -> None:
 @pytest.mark.parametrize("size", [4, 64])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_weighted_mean_over_many_small_batches_is_that_of_the_target(size: int) -> None:
+def test_weighted_mean_over_small_batches_matches_target(size: int) -> None:
     """The proportions are tracked; rescaling to mean 1 in each batch would break this."""
     rng, drawn = np.random.default_rng(0), np.full(4, 0.25)
     value = np.array([1.0, 0.0, 0.0, 0.0])
@@ -158,14 +158,14 @@ def test_a_weighted_mean_over_many_small_batches_is_that_of_the_target(size: int
         assert np.mean(scaled) < value @ TRUE - 0.08
 
 
-def test_a_weight_is_clipped() -> None:
+def test_weights_are_clipped() -> None:
     priors = RunningPriors(EVERY, 0.9, 0.01)
     priors.joint = torch.diag(torch.tensor([97.0, 1, 1, 1]))
     w = priors.weights(torch.arange(4), max_weight=2.0)
     torch.testing.assert_close(w[1:] / w[0], torch.full((3,), 2 / (0.25 / 0.97)))
 
 
-def test_the_state_that_is_saved_goes_on_as_if_nothing_had_been() -> None:
+def test_saved_state_continues_identically() -> None:
     one = followed(np.full(4, 0.25), TRUE)
     other = RunningPriors(EVERY, 0.95, 0.001)
     other.load_state_dict(one.state_dict())
@@ -189,7 +189,7 @@ def test_processes_share_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(shared.weights(labels, 5.0), expected)
 
 
-def test_nothing_waits_for_a_value() -> None:
+def test_update_never_synchronizes_on_values() -> None:
     """Tensors on the meta device have no values to synchronize on."""
     priors = RunningPriors(EVERY, 0.95, 0.01).to("meta")
     labels = torch.zeros(6, dtype=torch.int64, device="meta")

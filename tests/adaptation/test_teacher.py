@@ -19,7 +19,7 @@ def at(small: nn.Module, value: float) -> nn.Module:
     return small
 
 
-def test_every_weight_and_statistic_follows_with_the_lesser_of_decay_and_ramp(small: Any) -> None:
+def test_weights_and_statistics_follow_minimum_of_decay_and_ramp(small: Any) -> None:
     teacher = Teacher(at(small, 1.0), 0.3)
     expected, decays = 1.0, []
     for step, value in enumerate((0.0, 2.0, 5.0, 1.0, 7.0)):
@@ -32,7 +32,7 @@ def test_every_weight_and_statistic_follows_with_the_lesser_of_decay_and_ramp(sm
     torch.testing.assert_close(teacher.classifier.norm.running_var, torch.full((6,), expected))
 
 
-def test_before_the_decay_is_reached_a_step_counts_as_its_closed_form_says(small: Any) -> None:
+def test_ramp_weights_steps_by_closed_form(small: Any) -> None:
     """A step weighs 9 T! (s + 9)! / ((T + 9)! (s + 1)!), the initial weights 9! T! / (T + 9)!."""
     num_steps = 30
     first = math.factorial(9) * math.factorial(num_steps) / math.factorial(num_steps + 9)
@@ -50,7 +50,7 @@ def test_before_the_decay_is_reached_a_step_counts_as_its_closed_form_says(small
     assert sum(found) == pytest.approx(1, rel=1e-5) and sum(found[-6:]) > 0.8
 
 
-def test_what_never_moves_stays_in_the_same_bits(small: Any) -> None:
+def test_constant_weights_stay_bit_identical(small: Any) -> None:
     torch.nn.init.constant_(small.head.bias, -1e4)
     teacher = Teacher(small, 0.99)
     for _ in range(20):
@@ -62,7 +62,7 @@ def test_what_never_moves_stays_in_the_same_bits(small: Any) -> None:
         assert torch.equal(kept, small.get_parameter(name))
 
 
-def test_without_decay_it_is_the_student(small: Any) -> None:
+def test_teacher_without_decay_equals_student(small: Any) -> None:
     teacher = Teacher(copy.deepcopy(small), 0.0)
     teacher.update(at(small, 2.5))
     for mine, theirs in zip(teacher.classifier.parameters(), small.parameters(), strict=True):
@@ -76,7 +76,7 @@ def test_counters_are_copied(small: Any) -> None:
     assert teacher.classifier.norm.num_batches_tracked == 5
 
 
-def test_it_is_a_copy_that_never_learns_and_stays_in_evaluation_mode(small: Any) -> None:
+def test_teacher_never_trains_and_stays_in_eval_mode(small: Any) -> None:
     teacher = Teacher(small, 0.9)
     around = nn.ModuleList([teacher, small]).train()
     assert around.training and small.training
@@ -90,7 +90,7 @@ def test_it_is_a_copy_that_never_learns_and_stays_in_evaluation_mode(small: Any)
 
 
 @pytest.mark.parametrize("num_before", [0, 3])
-def test_its_state_goes_through_a_state_dict(small: Any, num_before: int) -> None:
+def test_teacher_state_round_trips(small: Any, num_before: int) -> None:
     """The state includes the update count as a tensor, so a resumed run continues the ramp."""
     first = Teacher(at(small, 1.0), 0.9)
     for _ in range(num_before):
@@ -104,6 +104,6 @@ def test_its_state_goes_through_a_state_dict(small: Any, num_before: int) -> Non
     assert second.num_updates == num_before + 1
 
 
-def test_half_precision_student_logits_are_fp32_of_the_teacher(small: Any) -> None:
+def test_teacher_logits_are_fp32_under_autocast(small: Any) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert Teacher(small, 0.9)(torch.randn(5, 6)).dtype == torch.float32

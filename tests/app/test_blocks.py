@@ -37,7 +37,7 @@ def read_slide(page: Any) -> None:
     page.wait_for_selector(".review .card")
 
 
-def test_a_drawn_cell_is_named_with_all_that_is_to_be_said(page: Any) -> None:
+def test_drawn_cell_shows_class_bars_and_prediction_set(page: Any) -> None:
     page.get_by_role("button", name="eosinophil").click()
     page.wait_for_selector("article.one")
     assert "eosinophil" in page.locator("article.one h2").inner_text()
@@ -55,7 +55,7 @@ def test_a_drawn_cell_is_named_with_all_that_is_to_be_said(page: Any) -> None:
     assert re.search(r"the most marked fifth of the image blurred it is [<>]?[\d.]+ %", map_caption)
 
 
-def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -> None:
+def test_typed_scale_rereads_uploaded_cell(page: Any) -> None:
     drop(page, "#one-drop", {"cell.png": files.encoded()})
     page.wait_for_selector("article.one")
     caption = page.locator("article.one figcaption").first
@@ -86,7 +86,7 @@ def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -
 
 
 @slow
-def test_what_is_no_cell_is_a_sentence_and_the_next_cell_is_read(page: Any) -> None:
+def test_non_cell_upload_shows_message_and_next_cell_is_read(page: Any) -> None:
     for name, data, words in (
         ("report.pdf", b"%PDF-1.7", "PDF document"),
         ("<img src=x onerror=alert(1)>.png", b"", "the file is empty"),
@@ -100,7 +100,7 @@ def test_what_is_no_cell_is_a_sentence_and_the_next_cell_is_read(page: Any) -> N
 
 
 @slow
-def test_a_white_image_is_said_to_show_nothing(page: Any) -> None:
+def test_white_image_is_reported_as_empty(page: Any) -> None:
     import io
 
     from PIL import Image
@@ -111,7 +111,7 @@ def test_a_white_image_is_said_to_show_nothing(page: Any) -> None:
     page.wait_for_selector("article.one .warning >> text=The image is empty")
 
 
-def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
+def test_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
     read_slide(page)
     cards = page.locator(".review .card")
     assert cards.count() == 100
@@ -152,7 +152,7 @@ def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
 
 @slow
 @pytest.mark.parametrize("mode", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(page: Any, mode: str) -> None:
+def test_text_has_sufficient_contrast(page: Any, mode: str) -> None:
     page.goto(f"{page.url}?__theme={mode}")
     read_slide(page)
     assert page.evaluate((Path(__file__).parents[1] / "support" / "contrast.js").read_text()) == {}
@@ -162,7 +162,7 @@ def test_every_text_stands_out_from_its_ground(page: Any, mode: str) -> None:
 
 
 @slow
-def test_the_table_and_the_report_are_taken_along(page: Any, tmp_path: Path) -> None:
+def test_table_and_report_can_be_downloaded(page: Any, tmp_path: Path) -> None:
     read_slide(page)
     page.locator(".card[data-cell='1']").click()
     page.keyboard.press("a")  # and at once, before it is saved:
@@ -189,7 +189,7 @@ def test_the_table_and_the_report_are_taken_along(page: Any, tmp_path: Path) -> 
     assert report.locator("img").count() == 100
 
 
-def test_a_zip_adds_to_the_slide_and_its_bad_files_are_named(page: Any) -> None:
+def test_zip_adds_to_slide_and_bad_files_are_named(page: Any) -> None:
     open_tab(page, "Many cells")
     data = files.zipped(
         {"细胞 1.png": files.encoded(), "2.png": files.encoded(seed=5), "3.png": b""}
@@ -211,7 +211,7 @@ def test_a_zip_adds_to_the_slide_and_its_bad_files_are_named(page: Any) -> None:
 
 
 @slow
-def test_a_slide_lies_among_the_training_cells(page: Any) -> None:
+def test_domain_map_places_slide_among_training_cells(page: Any) -> None:
     open_tab(page, "Does it fit my laboratory?")
     page.locator("#domains-go").click()
     page.wait_for_selector("#domains-result >> text=It needs at least 5 cells")
@@ -224,7 +224,7 @@ def test_a_slide_lies_among_the_training_cells(page: Any) -> None:
     assert "Only this model is loaded" in text
 
 
-def test_about_says_what_it_is_and_is_not(page: Any) -> None:
+def test_about_states_intended_use_and_limits(page: Any) -> None:
     open_tab(page, "About")
     page.locator("#about table").wait_for()
     text = page.locator("#about").inner_text()

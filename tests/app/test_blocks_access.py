@@ -61,7 +61,7 @@ def sized(request: Any, open_window: Callable[..., Any], served: Any) -> Iterato
     context.close()
 
 
-def test_every_tab_fits_is_named_and_can_be_read(sized: Any) -> None:
+def test_every_tab_fits_and_is_labeled_and_readable(sized: Any) -> None:
     for name in TABS:
         sized.get_by_role("tab", name=name).click()
         sized.wait_for_function(
@@ -86,7 +86,7 @@ def press_tab_until(page: Any, words: str) -> None:
     raise AssertionError(f"{words} cannot be reached by keyboard")
 
 
-def test_the_keyboard_reaches_everything_and_answers_are_announced(page: Any) -> None:
+def test_keyboard_reaches_everything_and_results_are_announced(page: Any) -> None:
     press_tab_until(page, "monocyte")
     page.keyboard.press("Enter")
     page.wait_for_selector("article.one")

@@ -39,7 +39,7 @@ def write(tmp_path: Path) -> Callable[..., Any]:
     return written
 
 
-def test_classify_says_what_the_predictor_says(client: Any, write: Any) -> None:
+def test_classify_matches_predictor(client: Any, write: Any) -> None:
     from hf_wbc.inference.predictor import Predictor
     from hf_wbc.taxonomy import NAMES
 
@@ -57,13 +57,13 @@ def test_classify_says_what_the_predictor_says(client: Any, write: Any) -> None:
     assert prediction["model"] == toy.pretrained.revision
 
 
-def test_a_scale_may_be_a_laboratorys_name_or_guessed(client: Any, write: Any) -> None:
+def test_classify_accepts_named_or_guessed_scale(client: Any, write: Any) -> None:
     cell = write("cell.png", files.encoded(side=400))
     assert client.predict(cell, "acevedo_20", api_name="/classify")["um_per_px"] == 0.1
     assert client.predict(cell, "", api_name="/classify")["scale_guessed"] is True
 
 
-def test_count_gives_cells_refusals_and_shares(client: Any, write: Any) -> None:
+def test_count_returns_cells_refusals_and_shares(client: Any, write: Any) -> None:
     slide = [
         write(
             "cells.zip", files.zipped({"1.png": files.encoded(), "2.png": files.encoded(seed=1)})
@@ -81,14 +81,14 @@ def test_count_gives_cells_refusals_and_shares(client: Any, write: Any) -> None:
     assert all(share["estimate"] is None for share in shares.values())  # only 2 cells
 
 
-def test_about_names_the_model_and_its_limits(client: Any) -> None:
+def test_about_names_model_and_limits(client: Any) -> None:
     about = client.predict(api_name="/about")
     assert about["is_toy"] is True and len(about["classes"]) == 11
     assert about["scales_um_per_px"]["acevedo_20"] == 0.1
     assert about["limits"]["num_cells"] == 1000
 
 
-def test_only_three_endpoints_are_offered(client: Any) -> None:
+def test_only_three_endpoints_are_exposed(client: Any) -> None:
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
         "/classify",
         "/count",
@@ -106,7 +106,7 @@ def test_only_three_endpoints_are_offered(client: Any) -> None:
         ("a.tif", files.encoded("TIFF")[:3000], "", "damaged or incomplete"),
     ],
 )
-def test_a_mistake_is_a_sentence(
+def test_invalid_input_returns_clear_error(
     client: Any, write: Any, name: str, data: bytes, scale: str, words: str
 ) -> None:
     from gradio_client.exceptions import AppError
@@ -115,7 +115,7 @@ def test_a_mistake_is_a_sentence(
         client.predict(write(name, data), scale, api_name="/classify")
 
 
-def test_an_address_in_the_place_of_a_file_is_not_fetched(client: Any, served: Any) -> None:
+def test_url_in_place_of_file_is_not_fetched(client: Any, served: Any) -> None:
     from gradio_client.exceptions import AppError
 
     given = {"path": "http://example.com/a.png", "meta": {"_type": "gradio.FileData"}}
@@ -131,7 +131,7 @@ def test_an_address_in_the_place_of_a_file_is_not_fetched(client: Any, served: A
     assert not served.reached.exists()
 
 
-def test_nothing_is_kept_and_no_name_is_logged(client: Any, served: Any, write: Any) -> None:
+def test_nothing_is_stored_and_no_name_is_logged(client: Any, served: Any, write: Any) -> None:
     before = len(served.log.read_text())
     exif = Image.Exif()
     exif[0x010E] = SECRET
@@ -147,14 +147,14 @@ def test_nothing_is_kept_and_no_name_is_logged(client: Any, served: Any, write: 
     assert not served.reached.exists()
 
 
-def test_people_with_the_same_image_do_not_take_it_from_each_other(client: Any, write: Any) -> None:
+def test_same_image_can_be_submitted_concurrently(client: Any, write: Any) -> None:
     cell = write("cell.png", files.encoded(seed=5))
     jobs = [client.submit(cell, "0.42", api_name="/classify") for _ in range(12)]
     predictions = [job.result(timeout=120)["probabilities"] for job in jobs]
     assert predictions == [predictions[0]] * 12
 
 
-def test_the_queue_goes_on_when_clients_die(client: Any, served: Any, write: Any) -> None:
+def test_queue_survives_disconnecting_clients(client: Any, served: Any, write: Any) -> None:
     from gradio_client import Client
 
     slide = write("s.zip", files.zipped({f"{i}.png": files.encoded(seed=i) for i in range(60)}))
@@ -168,7 +168,7 @@ def test_the_queue_goes_on_when_clients_die(client: Any, served: Any, write: Any
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_the_readmes_snippets_run(
+def test_readme_snippets_run(
     number: int, served: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     (tmp_path / "cell.png").write_bytes(files.encoded(side=400))
@@ -177,7 +177,7 @@ def test_the_readmes_snippets_run(
     assert capsys.readouterr().out
 
 
-def test_the_readme_names_every_field(client: Any, write: Any) -> None:
+def test_readme_documents_every_field(client: Any, write: Any) -> None:
     cell = write("cell.png", files.encoded())
     prediction = client.predict(cell, "0.42", api_name="/classify")
     slide = client.predict([cell], "0.42", api_name="/count")

@@ -24,7 +24,7 @@ def undo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_an_error_is_logged_by_kind_and_place(
+def test_error_is_logged_by_type_and_location_only(
     name: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import importlib

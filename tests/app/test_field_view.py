@@ -46,7 +46,7 @@ def added(*pictures, limits=None):
     return Slide().added(Uploads(pictures), limits or Limits())
 
 
-def test_crops_are_centered_on_the_cells(field):
+def test_crops_are_centered_on_cells(field):
     cells = cells_of_field(field, UM_PER_PX)
     found = [(cell.origin.x_px * UM_PER_PX, cell.origin.y_px * UM_PER_PX) for cell in cells]
     assert np.allclose(sorted(found), sorted(CELLS), atol=0.8)
@@ -56,7 +56,7 @@ def test_crops_are_centered_on_the_cells(field):
     assert (right - left, bottom - top) == (250, 250)
 
 
-def test_a_field_in_a_sample_becomes_itsfound_cells(service, field, single):
+def test_field_in_sample_is_replaced_by_its_cells(service, field, single):
     slide = read(service, added(single, field))
     assert [case.number for case in slide.cases] == [1, 2, 3, 4]
     assert [case.picture.whole.name for case in slide.cases] == ["one.png", *["field.png"] * 3]
@@ -68,7 +68,7 @@ def test_a_field_in_a_sample_becomes_itsfound_cells(service, field, single):
     assert slide.num_bytes == field.pixels.nbytes + single.pixels.nbytes
 
 
-def test_corrections_stay_with_the_cells_at_another_scale(service, field):
+def test_corrections_survive_change_of_scale(service, field):
     slide = read(service, added(field)).corrected(2, 3)
     again = read(service, slide, 0.09)
     assert [case.number for case in again.cases] == [1, 2, 3]
@@ -78,7 +78,7 @@ def test_corrections_stay_with_the_cells_at_another_scale(service, field):
     assert places[0] == places[1]
 
 
-def test_the_scale_comes_from_the_field(service, field):
+def test_scale_is_estimated_from_field(service, field):
     slide = read(service, added(field), None)
     assert slide.um_per_px == pytest.approx(UM_PER_PX, rel=0.06)
     assert len(slide.cases) == 3
@@ -87,13 +87,13 @@ def test_the_scale_comes_from_the_field(service, field):
     assert again.um_per_px == slide.um_per_px
 
 
-def test_a_sample_takes_no_more_cells_than_the_limit(service, field, single):
+def test_sample_respects_cell_limit(service, field, single):
     small = Service(service.own, limits=Limits(num_cells=3))
     slide = read(small, added(single, field, limits=small.limits))
     assert len(slide.cases) == 3
 
 
-def test_a_field_without_a_cell_has_no_class(service):
+def test_field_without_cells_has_no_class(service):
     empty = UploadedImage("empty.png", draw_field(white=()))
     slide = read(service, added(empty))
     (case,) = slide.cases
@@ -136,7 +136,7 @@ def test_fields_of_two_microscopes_are_named(service, field):
     assert read(service, added(field), None).scale_notes == ()
 
 
-def test_one_cell_shows_the_field_and_itsfound_cells(service, field, single):
+def test_one_cell_tab_shows_field_and_found_cells(service, field, single):
     tab = OneCell(service, Sessions(service.limits))
     html = tab.read(Uploads((field,)), str(UM_PER_PX), "somebody")
     assert "3 cells found in field.png" in html
@@ -144,7 +144,7 @@ def test_one_cell_shows_the_field_and_itsfound_cells(service, field, single):
     assert "field-box" not in tab.read(Uploads((single,)), str(UM_PER_PX), "somebody")
 
 
-def test_programs_get_the_cells_and_their_places(service, field, single):
+def test_found_cells_returns_cells_and_positions(service, field, single):
     (prediction,) = service.predict_pictures([field], UM_PER_PX)
     cells = found_cells(service, field, prediction)
     assert [(cell["field"], cell["um_per_px"]) for cell in cells] == [("field.png", UM_PER_PX)] * 3

@@ -1,4 +1,4 @@
-"""README's ten minutes on the page: real cells are named, the browser dies, the model adapts."""
+"""README's ten minutes on the page: a person labels real cells, and the model adapts."""
 
 import re
 import zipfile
@@ -63,7 +63,7 @@ def wait_for(page: Any, num: int) -> None:
     )
 
 
-def test_a_laboratory_in_ten_minutes(
+def test_labeling_a_laboratory_on_the_page_improves_the_model(
     serve: Callable[..., Served], open_window: Callable[..., Any], cells: dict[str, Path],
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_laboratory_in_ten_minutes(
 
 
 def assert_plain_model(saved: Path, folder: Path, cells: dict[str, Path]) -> None:
-    """Load the model without hf_wbc and name cells whose labels it has not seen."""
+    """Load the model without hf_wbc and classify cells whose labels it has not seen."""
     import torch
     from PIL import Image
     from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -126,7 +126,7 @@ def assert_plain_model(saved: Path, folder: Path, cells: dict[str, Path]) -> Non
     assert sum(a == b for a, b in zip(merged, true, strict=True)) / len(true) > 0.7
 
 
-def test_two_readers_and_the_switch_for_suggestions(page: Any, served: Served) -> None:
+def test_second_reader_and_suggestions_switch_work(page: Any, served: Served) -> None:
     """On drawn cells: a second reader sees the same cells, and kappa appears."""
     page.goto(served.url)
     page.get_by_role("tab", name="Label").click()

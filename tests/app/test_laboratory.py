@@ -1,4 +1,4 @@
-"""A laboratory on the page: answers reach the file at once, readers are kept apart."""
+"""A laboratory on the page: answers are saved at once, and readers are kept apart."""
 
 from pathlib import Path
 
@@ -34,13 +34,13 @@ def number(laboratory: Laboratory, name: str) -> int:
     return laboratory.learner.pool.image_ids.index(name) + 1
 
 
-def test_every_label_has_a_number_of_its_own() -> None:
+def test_every_label_has_a_unique_id() -> None:
     labels = [*NAMES, OTHER, SKIP]
     assert [label_of_id(label_id(label)) for label in labels] == labels
     assert len({label_id(label) for label in labels}) == len(labels)
 
 
-def test_every_answer_is_in_the_file_at_once_and_can_be_changed(tmp_path: Path) -> None:
+def test_every_answer_is_saved_at_once_and_can_be_changed(tmp_path: Path) -> None:
     path = tmp_path / "my_lab" / "labels.csv"
     laboratory = opened(path)
     one, other = laboratory.batch[:2]
@@ -57,7 +57,7 @@ def test_every_answer_is_in_the_file_at_once_and_can_be_changed(tmp_path: Path) 
     assert laboratory.learner.labels == {} and laboratory.learner.answered == {other}
 
 
-def test_a_killed_browser_or_server_loses_no_answer(tmp_path: Path) -> None:
+def test_killed_browser_or_server_loses_no_answer(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     first = opened(path)
     for name in first.batch[:4]:
@@ -67,7 +67,7 @@ def test_a_killed_browser_or_server_loses_no_answer(tmp_path: Path) -> None:
     assert set(again.shown) == {*first.batch[:4], *again.batch}
 
 
-def test_the_next_batch_keeps_cells_without_an_answer() -> None:
+def test_next_batch_keeps_unanswered_cells() -> None:
     laboratory = opened()
     left = laboratory.batch[3:]
     for name in laboratory.batch[:3]:
@@ -77,7 +77,7 @@ def test_the_next_batch_keeps_cells_without_an_answer() -> None:
     assert laboratory.batch[: len(left)] == left and len(laboratory.batch) == 10
 
 
-def test_a_second_reader_names_the_same_cells() -> None:
+def test_second_reader_labels_the_same_cells() -> None:
     laboratory = opened()
     first = list(laboratory.batch)
     for place, name in enumerate(first):
@@ -94,13 +94,13 @@ def test_a_second_reader_names_the_same_cells() -> None:
     assert set(laboratory.own) == set(first)
 
 
-def test_cells_of_another_laboratory_are_refused() -> None:
+def test_unknown_cell_number_is_refused() -> None:
     laboratory = opened()
     with pytest.raises(ValueError, match="reload"):
         laboratory.save({61: 1})
 
 
-def test_images_of_one_name_stay_apart() -> None:
+def test_images_with_the_same_name_are_kept_apart() -> None:
     rng = np.random.default_rng(0)
     pictures = [
         UploadedImage(name, rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))

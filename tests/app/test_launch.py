@@ -1,4 +1,4 @@
-"""The upload folder disappears with the server, however it stops."""
+"""The upload folder is deleted with the server, however the server stops."""
 
 import signal
 import subprocess
@@ -20,7 +20,7 @@ with keep_private() as folder:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_uploads_are_gone_when_the_server_is_told_to_stop(how: signal.Signals) -> None:
+def test_uploads_are_deleted_when_server_stops(how: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as server:

@@ -1,4 +1,4 @@
-"""The parts of Gradio that it does not document and that the page relies on.
+"""Undocumented parts of Gradio that the page relies on.
 
 If one of these tests fails with a new version of Gradio, the page needs a change; the extra `app`
 in pyproject.toml and the Space pin the versions for which they pass.
@@ -18,7 +18,7 @@ gr = pytest.importorskip("gradio", reason="the page needs the extra app")
 ROOT = Path(__file__).parents[2]
 
 
-def test_uploads_are_parsed_by_gradios_own_function() -> None:
+def test_gradio_upload_fn_has_expected_signature() -> None:
     """`UploadIsolation` calls it with a folder of its own for each request."""
     from gradio.route_utils import upload_fn
     from gradio.routes import file_upload_statuses
@@ -29,7 +29,7 @@ def test_uploads_are_parsed_by_gradios_own_function() -> None:
     assert file_upload_statuses is not None
 
 
-def test_sessions_and_files_are_where_they_are_deleted_from() -> None:
+def test_gradio_sessions_and_upload_set_exist() -> None:
     """`session_cleanup` deletes closed sessions, and uploads are registered for deletion."""
     from gradio.state_holder import SessionState
 
@@ -42,7 +42,7 @@ def test_sessions_and_files_are_where_they_are_deleted_from() -> None:
     assert isinstance(page.upload_file_set, set)
 
 
-def test_components_move_and_preprocess_files_by_methods_of_the_instance() -> None:
+def test_gradio_file_component_has_expected_methods() -> None:
     """`file_drop_box` replaces both, so that no address is fetched for a visitor."""
     from gradio.data_classes import FileData, ListFiles
 
@@ -53,7 +53,7 @@ def test_components_move_and_preprocess_files_by_methods_of_the_instance() -> No
     assert files.root[0].orig_name == "b.png"
 
 
-def test_the_routes_that_are_blocked_or_replaced_exist() -> None:
+def test_gradio_routes_to_block_or_replace_exist() -> None:
     from gradio.routes import App
 
     source = inspect.getsource(App.create_app)
@@ -63,7 +63,7 @@ def test_the_routes_that_are_blocked_or_replaced_exist() -> None:
     assert {"app_kwargs", "prevent_thread_lock", "max_file_size", "head"} <= launched.keys()
 
 
-def test_the_versions_are_pinned_for_which_this_holds() -> None:
+def test_gradio_pin_allows_only_tested_minor_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = [Requirement(line) for line in project["optional-dependencies"]["app"]]
     (gradio,) = (pin for pin in pins if pin.name == "gradio")

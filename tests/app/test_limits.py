@@ -75,7 +75,7 @@ def upload(tight: Any, data: bytes) -> Any:
     return httpx.post(place, files={"files": ("a.png", data)}, timeout=60)
 
 
-def test_too_many_cells_are_refused_and_the_rest_is_counted(client: Any, tmp_path: Path) -> None:
+def test_excess_cells_are_refused_and_rest_counted(client: Any, tmp_path: Path) -> None:
     many = given(tmp_path, "many.zip", files.zipped({f"{i}.png": b"" for i in range(41)}))
     one = given(tmp_path, "one.png", files.encoded())
     prediction = client.predict([many, one], "0.42", api_name="/count")
@@ -83,21 +83,19 @@ def test_too_many_cells_are_refused_and_the_rest_is_counted(client: Any, tmp_pat
     assert "41 files: more than this page accepts" in prediction["refused"][0]["why"]
 
 
-def test_when_the_time_is_over_the_cells_that_are_left_are_counted(
-    client: Any, tmp_path: Path
-) -> None:
+def test_timeout_reports_number_of_uncounted_cells(client: Any, tmp_path: Path) -> None:
     slide = files.zipped({f"{i:02d}.png": files.encoded(seed=i) for i in range(40)})
     prediction = client.predict([given(tmp_path, "s.zip", slide)], "0.42", api_name="/count")
     assert (len(prediction["cells"]), prediction["num_left"]) == (32, 8)
 
 
-def test_a_file_beyond_the_limit_is_refused_before_it_is_held(tight: Any) -> None:
+def test_oversized_upload_is_refused_before_storing(tight: Any) -> None:
     reply = upload(tight, bytes(2**20 + 1))
     assert reply.status_code == 413 and "maximum allowed size" in reply.text
     assert not [path for path in tight.left_behind() if path.stat().st_size > 2**19]
 
 
-def test_an_upload_that_nobody_asks_about_is_deleted(tight: Any, tmp_path: Path) -> None:
+def test_unused_upload_is_deleted(tight: Any, tmp_path: Path) -> None:
     (path,) = upload(tight, files.encoded()).json()
     assert Path(path).is_relative_to(tight.temporary)
     end = time.monotonic() + 60
@@ -107,7 +105,7 @@ def test_an_upload_that_nobody_asks_about_is_deleted(tight: Any, tmp_path: Path)
 
 
 def held(tight: Any) -> dict[str, Any]:
-    """Return what the server holds for its visitors."""
+    """Return the data that the server holds for its visitors."""
     found: dict[str, Any] = json.loads((tight.log.parent / "held.json").read_text())
     return found
 
@@ -122,7 +120,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 @pytest.mark.slow  # opens a browser window
 @pytest.mark.ci
 @pytest.mark.usefixtures("client")  # which waits for the model: uploads soon count as abandoned
-def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
+def test_leftover_cells_are_read_next_and_closed_page_is_forgotten(
     tight: Any, open_window: Callable[..., Any], tmp_path: Path
 ) -> None:
     wait_until(lambda: held(tight)["num_bytes"] == 0)
@@ -163,7 +161,7 @@ def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
 
 @pytest.mark.slow  # opens the app again
 @pytest.mark.ci
-def test_nothing_is_on_disk_after_the_end_nor_after_a_kill(
+def test_no_files_remain_after_exit_or_kill(
     tight: Any, serve: Callable[..., Any], tmp_path: Path
 ) -> None:
     tight.process.send_signal(signal.SIGKILL)

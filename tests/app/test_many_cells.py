@@ -1,4 +1,4 @@
-"""Visitors whose images were dropped are told so, whatever they press."""
+"""Visitors whose images were deleted are told so, whatever they press."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +18,7 @@ from hf_wbc.app.uploads import UploadedImage, Uploads
 
 
 @pytest.mark.parametrize("press", ["save", "download", "scale"])
-def test_who_comes_back_too_late_is_told_and_the_next_slide_is_a_new_one(press: str) -> None:
+def test_expired_visitor_is_told_and_next_slide_is_new(press: str) -> None:
     now = [0.0]
     sessions = Sessions(LIMITS, lambda: now[0])
     cell = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""Concurrent uploads that arrive and are deleted."""
+"""Uploads that arrive and are deleted concurrently."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ def in_own_thread(work: Coroutine[Any, Any, Any]) -> Any:
         return pool.submit(asyncio.run, work).result()
 
 
-def test_uploads_are_weighed_while_others_are_deleted(tmp_path: Path) -> None:
+def test_folder_size_tolerates_concurrent_deletion(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "cell.png").write_bytes(b"0" * 100)
     done = threading.Event()
@@ -55,7 +55,7 @@ def test_uploads_are_weighed_while_others_are_deleted(tmp_path: Path) -> None:
     assert set(sizes) <= {100, 200, 300, 400, 500}
 
 
-def test_an_address_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_url_cannot_forge_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     async def failing(*_: object) -> None:
         raise KeyError("x")
 
@@ -72,7 +72,7 @@ def test_an_address_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixtu
     assert len(record.getMessage()) < 300
 
 
-def test_a_full_disk_is_not_the_visitors_mistake(
+def test_full_disk_is_reported_as_server_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def full(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Requests for what does not exist, or with malformed bodies, are answered without an error."""
+"""Requests for unknown paths or with malformed bodies are answered without a server error."""
 
 import json
 import random
@@ -29,7 +29,7 @@ def answers(served: Any, path: str, body: bytes) -> Any:
 
 
 @pytest.mark.parametrize("path", UNKNOWN)
-def test_an_unknown_endpoint_is_not_an_error_of_the_server(served: Any, path: str) -> None:
+def test_unknown_endpoint_causes_no_server_error(served: Any, path: str) -> None:
     before = len(served.log.read_text())
     reply = answers(served, path, json.dumps({"data": []}).encode())
     assert 400 <= reply.status_code < 500, reply.text
@@ -37,7 +37,7 @@ def test_an_unknown_endpoint_is_not_an_error_of_the_server(served: Any, path: st
 
 
 @pytest.mark.parametrize("path", ["queue/join", "call/classify", "call/count", "run/nothing"])
-def test_a_malformed_body_is_not_an_error_of_the_server(served: Any, path: str) -> None:
+def test_malformed_body_causes_no_server_error(served: Any, path: str) -> None:
     for body in BODIES:
         reply = answers(served, path, body)
         assert reply.status_code < 500, (body, reply.text)
@@ -45,7 +45,7 @@ def test_a_malformed_body_is_not_an_error_of_the_server(served: Any, path: str) 
 
 
 @pytest.mark.parametrize("given", ["Jane Doe 1970", ["Jane Doe 1970"], {"path": ["Jane Doe 1970"]}])
-def test_text_in_place_of_a_file_is_not_logged(served: Any, given: Any) -> None:
+def test_text_in_place_of_file_is_not_logged(served: Any, given: Any) -> None:
     import httpx
 
     before = len(served.log.read_text())
@@ -59,7 +59,7 @@ def test_text_in_place_of_a_file_is_not_logged(served: Any, given: Any) -> None:
 
 
 @pytest.mark.parametrize("num", [100, pytest.param(4000, marks=pytest.mark.slow)])
-def test_no_body_is_an_error_of_the_server(served: Any, num: int) -> None:
+def test_fuzzed_body_causes_no_server_error(served: Any, num: int) -> None:
     import httpx
 
     rng = random.Random(0)

@@ -1,4 +1,4 @@
-"""The app's sentences agree with the numbers."""
+"""The app's sentences agree with its numbers."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ SMUDGE = next(label for label, name in NONE_OF_THE_ELEVEN.items() if name == "sm
 MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocyte"))
 
 
-def test_a_confusion_is_as_grave_as_the_lineage_tree_says() -> None:
+def test_confusion_severity_follows_lineage_tree() -> None:
     found = confusables(prediction(myelocyte=0.6, metamyelocyte=0.25, monocyte=0.1, basophil=0.05))
     assert [each.name for each in found] == ["metamyelocyte", "monocyte", "basophil"]
     assert [each.is_grave for each in found] == [False, True, False]
@@ -39,7 +39,7 @@ def test_a_confusion_is_as_grave_as_the_lineage_tree_says() -> None:
     assert "same lineage" in found[2].how_far
 
 
-def test_a_missed_blast_is_graver_than_a_false_alarm() -> None:
+def test_missed_blast_is_graver_than_false_alarm() -> None:
     (missed,) = confusables(prediction(lymphocyte_typical=0.8, myeloblast=0.2))
     (alarm,) = confusables(prediction(myeloblast=0.8, lymphocyte_typical=0.2))
     assert missed.is_grave and "would be missed: a critical" in missed.how_far
@@ -48,7 +48,7 @@ def test_a_missed_blast_is_graver_than_a_false_alarm() -> None:
     assert step.is_grave and "would be missed" in step.how_far
 
 
-def test_a_set_is_said_as_it_is() -> None:
+def test_set_sentences_describe_prediction_set() -> None:
     one = prediction(myelocyte=1.0)
     assert "saved without" in set_sentences(one, None, ())[0]
     assert "No class" in set_sentences(one, 0.1, ())[0]
@@ -72,7 +72,7 @@ def test_a_set_is_said_as_it_is() -> None:
     assert len(set_sentences(alone, 0.1, (MONOCYTE,))) == 2  # it is in no set here
 
 
-def test_a_cell_is_to_be_looked_at_for_a_reason() -> None:
+def test_reasons_to_look_lists_each_reason() -> None:
     sure = replace(prediction(myelocyte=1.0), conformal_set=(MYELOCYTE, META))
     assert reasons_to_look(sure, (META,)) == []
     assert reasons_to_look(sure, ()) == ["may be metamyelocyte"]
@@ -86,7 +86,7 @@ def test_a_cell_is_to_be_looked_at_for_a_reason() -> None:
     assert "blast" in reasons_to_look(prediction(myeloblast=1.0), ())[0]
 
 
-def test_the_models_own_threshold_says_which_cells_may_be_blasts() -> None:
+def test_model_threshold_decides_which_cells_may_be_blasts() -> None:
     unsure = prediction(monocyte=0.9, myeloblast=0.1)
     assert reasons_to_look(unsure, ()) == []
     assert reasons_to_look(unsure, (), 0.1) == ["may be a blast"]
@@ -96,7 +96,7 @@ def test_the_models_own_threshold_says_which_cells_may_be_blasts() -> None:
     assert reasons_to_look(said, (), 0.1) == ["may be blast (myeloblast)"]
 
 
-def test_a_map_is_said_to_be_tested_or_to_have_failed() -> None:
+def test_map_sentence_reports_deletion_test_result() -> None:
     assert map_sentence(DeletionTest(0.9, 0.1, (0.8, 0.9)), MONOCYTE).startswith("Tested: ")
     failed = map_sentence(DeletionTest(0.9, 0.86, (0.8, 0.9)), MONOCYTE)
     assert failed.startswith("The map fails its test for this cell, so ignore it: ")
@@ -104,7 +104,7 @@ def test_a_map_is_said_to_be_tested_or_to_have_failed() -> None:
     assert not DeletionTest(0.1, 0.1, (0.2,)).passed
 
 
-def test_what_most_cells_are_warned_of_is_said_once() -> None:
+def test_common_warning_is_shown_once() -> None:
     picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
     sharp = replace(prediction(monocyte=1.0), warnings=("Foreign: stain.",))
     blurred = replace(sharp, warnings=("Foreign: stain.", "Blurred: focus."))
@@ -119,7 +119,7 @@ def test_what_most_cells_are_warned_of_is_said_once() -> None:
     assert [row["reasons"] for row in count_rows(service, slide)] == [[], [], [], ["Blurred"]]
 
 
-def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
+def test_count_membership_is_stated_in_table() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
     service = Service(PageModel.loaded("model", cast(Any, predictor)))
     picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
@@ -145,14 +145,14 @@ def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     assert count_cells(service, Slide(slide.cases[1:2])) is None
 
 
-def test_every_preset_fills_the_field_with_a_scale_that_is_understood() -> None:
+def test_every_preset_yields_a_valid_scale() -> None:
     known = {"acevedo_20": 0.1, "matek_19": 1 / 13.8}
     found = [parse_scale(text, known) for _, text in presets(known)]
     assert found == [None, *(pytest.approx(v, rel=1e-3) for v in (0.1, 1 / 13.8, *OPTICS.values()))]
     assert parse_scale("matek_19", known) == 1 / 13.8 and parse_scale(0.2, {}) == 0.2
 
 
-def test_a_part_of_a_presets_name_never_chooses_it() -> None:
+def test_partial_preset_name_is_rejected() -> None:
     assert parse_scale("0.08", {}) == 0.08  # no 40x slide scanner
     for text in ("40x slide scanner", "Estimate it from the cells", "matek"):
         with pytest.raises(ValueError, match="is not a number"):
@@ -162,12 +162,12 @@ def test_a_part_of_a_presets_name_never_chooses_it() -> None:
 @pytest.mark.parametrize(
     "said", ["0", "-1", "nan", "inf", "10", "1e-400", "0.001", "wide", "0.1.2"]
 )
-def test_a_scale_that_cannot_be_is_refused(said: str) -> None:
+def test_impossible_scale_is_rejected(said: str) -> None:
     with pytest.raises(ValueError, match="scale"):
         parse_scale(said, {})
 
 
-def test_bars_are_drawn_to_the_largest_bound() -> None:
+def test_bars_are_scaled_to_largest_bound() -> None:
     bound = CountRow("a", 0, "", 1, 0, 0.2, Estimate(0.2, 0.1, 0.4))
     plain = CountRow("b", 1, "", 0, 0, 0.1, None)
     count = CellCount((bound, plain), plain, "", None, (), (), 1, 0, {}, 0, None, None, True)
@@ -175,7 +175,7 @@ def test_bars_are_drawn_to_the_largest_bound() -> None:
     assert Slide().corrected(1, 2) == Slide()
 
 
-def test_flags_name_the_cells_to_look_at_and_heed_corrections() -> None:
+def test_flags_name_cells_to_review_and_respect_corrections() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
     service = Service(PageModel.loaded("model", cast(Any, predictor)))
     picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""The gallery: every action is answered at once, none is lost, and the keyboard is enough."""
+"""The review gallery responds at once to every action, loses none, and works by keyboard alone."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -36,7 +36,7 @@ def slide(window: Any, served: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def review(slide: Any) -> Any:
-    """Take back what an earlier test did."""
+    """Undo the changes of an earlier test."""
     slide.keyboard.press("Escape")
     while slide.locator("[data-action=undo]").is_enabled():
         slide.evaluate(
@@ -66,7 +66,7 @@ def current(page: Any) -> str:
     return str(page.evaluate("document.activeElement.dataset.cell"))
 
 
-def test_keys_confirm_change_undo_and_go_on_to_the_next_cell(review: Any) -> None:
+def test_keys_confirm_change_undo_and_advance(review: Any) -> None:
     review.locator(CARDS).first.click()
     first = current(review)
     own = group_of(review, first)
@@ -94,7 +94,7 @@ def test_keys_confirm_change_undo_and_go_on_to_the_next_cell(review: Any) -> Non
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_each_of_112_actions_is_answered_within_100_ms(review: Any) -> None:
+def test_each_of_112_actions_responds_within_100_ms(review: Any) -> None:
     review.locator(CARDS).first.click()
     keys = [key for _ in range(28) for key in ("Enter", "l", "ArrowRight", "m")]
     times = sorted(review.evaluate(LATENCY, key) for key in keys)
@@ -102,7 +102,7 @@ def test_each_of_112_actions_is_answered_within_100_ms(review: Any) -> None:
     assert times[len(times) * 95 // 100] < 100, times[-10:]
 
 
-def test_a_burst_of_300_actions_loses_none(review: Any) -> None:
+def test_burst_of_300_actions_loses_none(review: Any) -> None:
     review.locator(CARDS).first.click()
     review.evaluate(
         """() => {
@@ -143,7 +143,7 @@ def test_several_cells_are_selected_and_dropped_on_a_class(review: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_confirm_all_shown_confirms_what_is_shown_and_no_unidentified_cell(review: Any) -> None:
+def test_confirm_shown_skips_hidden_and_unidentified_cells(review: Any) -> None:
     review.locator("[data-option=only]").select_option(label="monocyte")
     num = review.locator(f"{CARDS}:visible").count()
     review.locator("[data-action=confirm-shown]").click()
@@ -156,7 +156,7 @@ def test_confirm_all_shown_confirms_what_is_shown_and_no_unidentified_cell(revie
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_space_zooms_with_the_field_and_reference_cells(review: Any) -> None:
+def test_space_zooms_with_field_and_reference_cells(review: Any) -> None:
     review.locator(CARDS).first.click()
     number = current(review)
     review.keyboard.press(" ")
@@ -173,7 +173,7 @@ def test_space_zooms_with_the_field_and_reference_cells(review: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_keys_can_be_changed_and_are_kept(review: Any) -> None:
+def test_key_bindings_can_be_changed_and_are_kept(review: Any) -> None:
     review.locator("[data-action=keys]").click()
     review.locator("[data-key-of='9']").fill("q")
     review.locator("[data-key-of='8']").fill("q")
@@ -190,7 +190,7 @@ def test_keys_can_be_changed_and_are_kept(review: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_screen_reader_hears_cells_states_and_progress(review: Any) -> None:
+def test_screen_reader_gets_cells_states_and_progress(review: Any) -> None:
     review.locator(CARDS).first.click()
     number = current(review)
     option = review.locator(f".card[data-cell='{number}']")
@@ -204,7 +204,7 @@ def test_a_screen_reader_hears_cells_states_and_progress(review: Any) -> None:
     )
 
 
-def test_every_class_has_a_key_of_its_own_in_clinical_order() -> None:
+def test_every_class_has_its_own_key_in_clinical_order() -> None:
     assert [each.id for each in REVIEW_CLASSES if each.is_counted] == list(CLINICAL_ORDER)
     keys = [each.key for each in REVIEW_CLASSES]
     assert len(set(keys)) == len(keys) and all(len(key) == 1 for key in keys)
@@ -213,7 +213,7 @@ def test_every_class_has_a_key_of_its_own_in_clinical_order() -> None:
 @pytest.mark.parametrize(
     "labels", [None, [1], {"x": 1}, {"1": 99}, {"1": "0"}, {"1": True}, {"1": 1.0}, {"-1": 0}]
 )
-def test_what_a_browser_cannot_have_sent_is_rejected(labels: Any) -> None:
+def test_saved_review_rejects_malformed_data(labels: Any) -> None:
     with pytest.raises(ValueError, match="reload the page"):
         saved_review(SimpleNamespace(sample=1, revision=2, labels=labels), REVIEW_LABELS)
     with pytest.raises(ValueError, match="reload the page"):

@@ -26,7 +26,7 @@ TOY = shipped("spaces/wbc/toy_model")
 RECORD = Path(__file__).parents[1] / "support" / "card_inputs" / "record.json"
 
 
-def test_a_record_lies_beside_the_model_or_above_it(tmp_path: Path) -> None:
+def test_load_run_record_finds_record_beside_or_above_model(tmp_path: Path) -> None:
     shutil.copytree(TOY, tmp_path / "run" / "model")
     shutil.copytree(TOY, tmp_path / "published")
     assert load_run_record(str(tmp_path / "run" / "model")) is None
@@ -40,7 +40,7 @@ def test_a_record_lies_beside_the_model_or_above_it(tmp_path: Path) -> None:
         load_run_record(str(tmp_path / "published"))
 
 
-def test_the_scores_are_those_of_the_card() -> None:
+def test_run_scores_match_model_card() -> None:
     record = json.loads(RECORD.read_text())
     found = run_scores(record)
     assert record["selection"]["rule"] in found.how_chosen
@@ -52,7 +52,7 @@ def test_the_scores_are_those_of_the_card() -> None:
         assert rows[domain, "test images"][2:4] == (said, str(scores["num_classes"]))
 
 
-def test_another_versions_record_does_not_keep_the_page_shut() -> None:
+def test_record_of_another_version_does_not_block_page() -> None:
     record = json.loads(RECORD.read_text())
     del record["selection"]
     with pytest.raises(ValueError, match=r"lacks 'selection': another version"):
@@ -61,14 +61,14 @@ def test_another_versions_record_does_not_keep_the_page_shut() -> None:
     assert "The scores cannot be shown: its record.json lacks" in about_html(service)
 
 
-def test_words_of_a_card_are_marked_and_whatever_else_is_escaped() -> None:
+def test_card_markup_is_rendered_and_other_html_escaped() -> None:
     assert marked("**<img>** `a`") == "<b>&lt;img&gt;</b> <code>a</code>"
     fits = {"found": (), "left_out": ("The model “<b>” cannot be compared.",)}
     shown = fragment("domains.html", {"found": None, "fits": fits, "num_cells": 5})
     assert "“&lt;b&gt;” cannot be compared" in shown
 
 
-def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_path: Path) -> None:
+def test_models_that_fail_to_load_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere"):
         make_service(str(TOY), [str(tmp_path / "nowhere")], {})
     broken = tmp_path / "broken"
@@ -84,7 +84,7 @@ def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_pa
     assert len(said) == 1 and str(broken) in said[0]
 
 
-def test_a_model_that_is_still_being_loaded_is_not_waited_for() -> None:
+def test_rank_models_does_not_wait_for_loading_model() -> None:
     service = make_service(str(TOY), [str(TOY)], {})
     service.own.load()
     picture = draw_example(EXAMPLES[0])

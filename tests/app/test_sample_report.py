@@ -1,4 +1,4 @@
-"""The report: the numbers of the count, a PDF of one page and an appendix, and valid FHIR."""
+"""The sample report: the numbers of the count, a one-page PDF with an appendix, and valid FHIR."""
 
 import base64
 import io
@@ -48,7 +48,7 @@ def service() -> Service:
 
 @pytest.fixture(scope="module")
 def slide() -> Slide:
-    """120 cells: 60 segmented, 50 band (of which a person calls 2 blasts), 10 nRBC."""
+    """120 cells: 60 segmented, 50 band (2 of them relabeled as blasts by a person), 10 nRBC."""
     rng = np.random.default_rng(0)
     kinds = ["neutrophil_segmented"] * 60 + ["neutrophil_banded"] * 50 + ["erythroblast"] * 10
     cells = []
@@ -60,9 +60,7 @@ def slide() -> Slide:
     return Slide(tuple(cells))
 
 
-def test_a_report_compares_the_count_with_the_reference_ranges(
-    service: Service, slide: Slide
-) -> None:
+def test_report_compares_count_with_reference_ranges(service: Service, slide: Slide) -> None:
     report = sample_report(service, slide, SIGNED)
     marks = {NAMES[each.row.label]: (each.row.counted, each.mark) for each in report.rows}
     assert marks["neutrophil_segmented"] == (60, "")
@@ -79,7 +77,7 @@ def test_a_report_compares_the_count_with_the_reference_ranges(
     ]
 
 
-def test_a_laboratorys_own_ranges_replace_the_defaults(tmp_path: Any) -> None:
+def test_custom_ranges_replace_defaults(tmp_path: Any) -> None:
     own = tmp_path / "own.toml"
     own.write_text("[ranges.eosinophil]\nlow = 1\nhigh = 4\n[left_shift]\nabove = 15\n")
     assert load_ranges(own)["eosinophil"].high == 4 and load_ranges(own)["basophil"].high == 2
@@ -95,7 +93,7 @@ def test_a_laboratorys_own_ranges_replace_the_defaults(tmp_path: Any) -> None:
             load_ranges(own)
 
 
-def test_the_pdf_is_one_page_and_an_appendix_of_all_cells(service: Service, slide: Slide) -> None:
+def test_pdf_has_one_page_and_appendix_of_all_cells(service: Service, slide: Slide) -> None:
     pytest.importorskip("reportlab", reason="the PDF needs the extra app")
     pypdf = pytest.importorskip("pypdf", reason="reading a PDF needs the extra test")
     file = write_pdf_download(service, slide, SIGNED)
@@ -115,7 +113,7 @@ def test_the_pdf_is_one_page_and_an_appendix_of_all_cells(service: Service, slid
     assert all("reviewed" in page or "confirmed" in page for page in appendix)  # no empty page
 
 
-def test_the_first_page_stays_one_page_whatever_it_says(service: Service, slide: Slide) -> None:
+def test_pdf_first_page_stays_one_page(service: Service, slide: Slide) -> None:
     pytest.importorskip("reportlab", reason="the PDF needs the extra app")
     pypdf = pytest.importorskip("pypdf", reason="reading a PDF needs the extra test")
     from hf_wbc.app.report_pdf import pdf_bytes
@@ -127,7 +125,7 @@ def test_the_first_page_stays_one_page_whatever_it_says(service: Service, slide:
     assert "Appendix" in pages[1] and "Reviewer" in pages[0]
 
 
-def test_the_html_report_prints_the_same_and_escapes_names(service: Service, slide: Slide) -> None:
+def test_html_report_shows_same_values_and_escapes_names(service: Service, slide: Slide) -> None:
     text = write_html_download(service, slide, SIGNED)["text"]
     assert "Ward 7 &lt;b&gt;é&lt;/b&gt;" in text and "<b>é" not in text
     assert not re.search(r"(src|href)=\"(?!data:)", text)
@@ -137,7 +135,7 @@ def test_the_html_report_prints_the_same_and_escapes_names(service: Service, sli
     assert "Draft: not signed" in write_html_download(service, slide, ReportFacts())["text"]
 
 
-def test_the_fhir_bundle_validates_against_the_published_definitions(
+def test_fhir_bundle_validates_against_published_definitions(
     service: Service, slide: Slide
 ) -> None:
     bundles = pytest.importorskip("fhir.resources.R4B.bundle", reason="needs the extra test")
@@ -164,7 +162,7 @@ def test_loinc_codes_have_valid_check_digits() -> None:
     assert set(CODES) == set(NAMES)
 
 
-def test_the_json_holds_every_cell_and_the_count(service: Service, slide: Slide) -> None:
+def test_json_report_contains_every_cell_and_the_count(service: Service, slide: Slide) -> None:
     values = json.loads(write_json_download(service, slide, SIGNED)["text"])
     assert len(values["cells"]) == 120 and values["num_changed"] == 2
     assert values["differential"]["classes"]["myeloblast"]["counted"] == 2
@@ -175,18 +173,16 @@ def test_the_json_holds_every_cell_and_the_count(service: Service, slide: Slide)
     "data",
     [None, [], {}, {"names": 3, "reviewer": 4, "signed": 5}, {"signed": "2026-11-30T10:00:00Z"}],
 )
-def test_facts_that_no_page_sends_are_left_out(data: Any) -> None:
+def test_malformed_report_facts_are_dropped(data: Any) -> None:
     assert report_facts(data, 3) == ReportFacts("Sample 3")
 
 
-def test_names_are_one_short_line() -> None:
+def test_names_are_cleaned_to_one_short_line() -> None:
     facts = report_facts({"names": {"1": "a\nb\u202e" + "x" * 200}, "reviewer": " \t "}, 1)
     assert facts.sample.startswith("abx") and len(facts.sample) == 80 and facts.reviewer == ""
 
 
-def test_a_sample_without_a_white_cell_has_a_report_and_no_fhir(
-    service: Service, slide: Slide
-) -> None:
+def test_sample_without_white_cells_has_report_but_no_fhir(service: Service, slide: Slide) -> None:
     red = Slide(slide.cases[-3:])
     assert "No white cell" in write_html_download(service, red, ReportFacts())["text"]
     with pytest.raises(ValueError, match="no white cell"):

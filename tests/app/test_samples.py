@@ -1,4 +1,4 @@
-"""Several samples: a second drop asks, a reload loses nothing, and names stay in the browser."""
+"""Several samples: a second drop asks first, a reload loses nothing, names stay in the browser."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def add(slide: Slide) -> Slide:
     return slide.added(CELL, LIMITS)
 
 
-def test_numbers_are_not_used_again_and_there_is_always_a_sample() -> None:
+def test_sample_numbers_are_never_reused_and_one_sample_always_exists() -> None:
     samples = Samples()
     assert samples.begun() is samples  # an empty one is there already
     samples = samples.with_slide(add(Slide())).begun()
@@ -39,13 +39,13 @@ def test_numbers_are_not_used_again_and_there_is_always_a_sample() -> None:
     assert list(samples.slides) == [3] and not samples.slide.every
 
 
-def test_dropped_images_use_memory_until_there_is_an_answer() -> None:
+def test_dropped_images_count_toward_memory_until_answered() -> None:
     samples = Samples().with_dropped(CELL)
     assert samples.num_bytes == 9 * 9 * 3
     assert samples.with_dropped(None).num_bytes == 0
 
 
-def test_a_page_that_is_loaded_again_gets_its_samples_back() -> None:
+def test_reloaded_page_recovers_its_samples() -> None:
     now = [0.0]
     sessions = Sessions(Limits(grace_seconds=10, idle_seconds=100), lambda: now[0])
     assert not sessions.adopt("first", KEY)
@@ -64,14 +64,14 @@ def test_a_page_that_is_loaded_again_gets_its_samples_back() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "0" * 31, "0" * 33, "A" * 32, "../" * 11])
-def test_a_weak_key_is_ignored(key: str) -> None:
+def test_weak_key_is_ignored(key: str) -> None:
     sessions = Sessions(LIMITS)
     sessions.adopt("a", key)
     sessions.change("a", add)
     assert not sessions.adopt("b", key)
 
 
-def test_what_is_reviewed_in_a_discarded_sample_changes_no_other() -> None:
+def test_review_of_discarded_sample_changes_no_other() -> None:
     sessions = Sessions(LIMITS)
     sessions.change("a", add)
     sessions.change_samples("a", Samples.begun)
@@ -81,7 +81,7 @@ def test_what_is_reviewed_in_a_discarded_sample_changes_no_other() -> None:
     assert [one.corrected for one in sessions.slide("a").every] == [None]
 
 
-def test_samples_with_white_cells_stand_side_by_side() -> None:
+def test_samples_with_white_cells_are_compared_side_by_side() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
     service = Service(PageModel.loaded("model", cast(Any, predictor)))
     monocytes, red = (
@@ -102,9 +102,7 @@ def drop(page: Any, uploads: dict[str, bytes]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_sample_is_named_reviewed_signed_reported_and_survives_a_reload(
-    page: Any, tmp_path: Path
-) -> None:
+def test_named_reviewed_signed_sample_survives_reload(page: Any, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Many cells").click()
     page.locator("#many-toy").click()
     page.wait_for_selector(".review .card")

@@ -1,4 +1,4 @@
-"""A hostile file among good ones keeps none of them from an answer."""
+"""A hostile file among good ones does not prevent their prediction."""
 
 import struct
 from collections.abc import Callable
@@ -36,7 +36,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 @pytest.fixture(scope="module")
 def count(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Return a function that sends files by name to /count, as a user of their own."""
+    """Return a function that sends files by name to /count as a separate user."""
     from gradio_client import Client, handle_file
 
     def counted(given: dict[str, bytes]) -> Any:
@@ -52,9 +52,7 @@ def count(served: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_among_a_hundred_good_ones_is_the_only_one_refused(
-    count: Callable[..., Any], name: str
-) -> None:
+def test_only_the_hostile_file_is_refused(count: Callable[..., Any], name: str) -> None:
     good = {f"{number:03d}.png": files.encoded(seed=number) for number in range(NUM_GOOD)}
     shuffled = dict(sorted({**good, name: HOSTILE[name]()}.items(), key=lambda each: each[0][-6:]))
     found = count(shuffled)

@@ -15,7 +15,7 @@ FLAT_BYTES = 64 * 2**20
 
 
 @pytest.mark.slow
-def test_fifty_people_at_once_are_all_answered_right(served: Any, tmp_path: Path) -> None:
+def test_fifty_concurrent_users_get_correct_answers(served: Any, tmp_path: Path) -> None:
     from gradio_client import Client, handle_file
 
     from hf_wbc.inference.predictor import Predictor

@@ -51,7 +51,7 @@ def test_visitors_do_not_see_each_other(sessions: Sessions) -> None:
     assert sessions.num_bytes == 2 * CELL
 
 
-def test_the_idle_make_room_the_oldest_first_and_are_told(sessions: Sessions, clock: Clock) -> None:
+def test_oldest_idle_visitors_are_evicted_and_notified(sessions: Sessions, clock: Clock) -> None:
     for who in ("a", "b", "c"):
         give(sessions, who, 3)
         clock.now += 100
@@ -63,7 +63,7 @@ def test_the_idle_make_room_the_oldest_first_and_are_told(sessions: Sessions, cl
     assert sessions.news("a") == sessions.news("b") == ""
 
 
-def test_who_is_at_work_keeps_everything_and_a_newcomer_is_asked_to_come_back(
+def test_active_visitor_keeps_images_and_newcomer_is_refused(
     sessions: Sessions, clock: Clock
 ) -> None:
     give(sessions, "a", 6)
@@ -77,7 +77,7 @@ def test_who_is_at_work_keeps_everything_and_a_newcomer_is_asked_to_come_back(
     assert len(sessions.slide("b").every) == 4
 
 
-def test_what_cannot_make_room_enough_lets_nobody_go(sessions: Sessions, clock: Clock) -> None:
+def test_no_one_is_evicted_when_it_would_not_free_enough(sessions: Sessions, clock: Clock) -> None:
     give(sessions, "a", 2)
     clock.now += LIMITS.grace_seconds
     give(sessions, "b", 8)
@@ -86,7 +86,7 @@ def test_what_cannot_make_room_enough_lets_nobody_go(sessions: Sessions, clock: 
     assert len(sessions.slide("a").every) == 2
 
 
-def test_a_picture_of_one_cell_counts_and_is_replaced(sessions: Sessions) -> None:
+def test_single_cell_image_counts_toward_memory_and_is_replaced(sessions: Sessions) -> None:
     for _ in range(3):
         sessions.show("a", UploadedImage("a.png", np.zeros((4 * SIDE, 2 * SIDE, 3), np.uint8)))
     assert sessions.num_bytes == 8 * CELL
@@ -96,7 +96,7 @@ def test_a_picture_of_one_cell_counts_and_is_replaced(sessions: Sessions) -> Non
     assert sessions.num_bytes == 0
 
 
-def test_the_closed_and_the_idle_are_forgotten(sessions: Sessions, clock: Clock) -> None:
+def test_closed_and_idle_sessions_are_deleted(sessions: Sessions, clock: Clock) -> None:
     for who in ("closed", "back", "idle", "busy"):
         give(sessions, who, 2)
     sessions.leave("closed")
@@ -116,7 +116,7 @@ def test_the_closed_and_the_idle_are_forgotten(sessions: Sessions, clock: Clock)
     sessions.leave("nobody")
 
 
-def test_changes_at_the_same_time_are_all_kept() -> None:
+def test_concurrent_changes_are_all_kept() -> None:
     sessions = Sessions(Limits())
     threads = [threading.Thread(target=give, args=(sessions, "a", 1)) for _ in range(40)]
     for thread in threads:

@@ -83,7 +83,7 @@ def labels(slide: Slide) -> dict[int, int]:
     return {case.number: case.prediction.label for case in slide.cases}
 
 
-def test_more_pictures_at_the_same_scale_are_all_that_is_read() -> None:
+def test_only_new_images_are_read_at_same_scale() -> None:
     model = Model()
     slide = read(model, Slide(), pictures(1, 2)).corrected(2, BASOPHIL)
     slide = read(model, slide, pictures(3))
@@ -92,7 +92,7 @@ def test_more_pictures_at_the_same_scale_are_all_that_is_read() -> None:
     assert [case.corrected for case in slide.cases] == [None, BASOPHIL, None]
 
 
-def test_another_scale_is_a_reason_to_read_everything() -> None:
+def test_new_scale_rereads_everything() -> None:
     model = Model()
     slide = read(model, read(model, Slide(), pictures(1, 2)).corrected(1, OUTSIDE), um_per_px=0.2)
     assert model.asked == [[1, 2], [1, 2]]
@@ -100,7 +100,7 @@ def test_another_scale_is_a_reason_to_read_everything() -> None:
     assert [case.corrected for case in slide.cases] == [OUTSIDE, None]
 
 
-def test_when_the_time_is_over_the_rest_waits_with_what_a_person_said_and_is_read_next() -> None:
+def test_timed_out_cells_keep_corrections_and_are_read_next() -> None:
     model, many = Model(), range(2 * BATCH + 5)
     slide = read(model, Slide(), pictures(*many)).corrected(1, BASOPHIL)
     slide = slide.corrected(BATCH + 1, OUTSIDE).corrected(2 * BATCH + 1, BASOPHIL)
@@ -117,7 +117,7 @@ def test_when_the_time_is_over_the_rest_waits_with_what_a_person_said_and_is_rea
     assert [one.number for one in slide.cases] == list(range(1, len(many) + 1))
 
 
-def test_pictures_that_came_while_the_time_was_over_are_read_after_those_that_wait() -> None:
+def test_images_added_after_timeout_are_read_after_waiting_ones() -> None:
     model = Model()
     slide = read(model, Slide(), pictures(*range(BATCH + 1)), limits=LATER)
     slide = read(model, slide, pictures(200), limits=LATER)
@@ -125,7 +125,7 @@ def test_pictures_that_came_while_the_time_was_over_are_read_after_those_that_wa
     assert not slide.waiting
 
 
-def test_a_picture_that_is_given_again_does_not_count_twice() -> None:
+def test_duplicate_image_is_not_counted_twice() -> None:
     model = Model()
     slide = read(model, read(model, Slide(), pictures(1, 2)), pictures(2, 3, 3))
     assert model.asked == [[1, 2], [3]]
@@ -136,7 +136,7 @@ def test_a_picture_that_is_given_again_does_not_count_twice() -> None:
     ]
 
 
-def test_a_scale_that_cannot_be_leaves_the_slide_as_it_was() -> None:
+def test_failed_scale_leaves_slide_unchanged() -> None:
     def refuse(images: Any, *others: Any) -> list[CellPrediction]:
         raise ValueError("too few pixels")
 
@@ -148,7 +148,7 @@ def test_a_scale_that_cannot_be_leaves_the_slide_as_it_was() -> None:
     assert labels(slide) == {1: 1} and [one.number for one in slide.waiting] == [2]
 
 
-def test_a_model_that_measures_a_laboratory_sees_all_of_its_cells_together() -> None:
+def test_model_needing_whole_laboratory_gets_all_cells_together() -> None:
     model = Model(measures=True)
     slide = read(model, Slide(), pictures(*range(BATCH + 9)), limits=LATER)
     slide = read(model, slide, pictures(100), limits=LATER)
@@ -157,7 +157,7 @@ def test_a_model_that_measures_a_laboratory_sees_all_of_its_cells_together() -> 
     assert not slide.waiting
 
 
-def test_a_guess_stays_until_more_cells_make_it_another() -> None:
+def test_scale_estimate_is_kept_until_more_cells_change_it() -> None:
     model = Model()
     slide = read(model, Slide(), pictures(1, 2, nucleus_px=90), um_per_px=None)
     assert slide.estimate is not None and slide.estimate.source == "nuclei"
@@ -171,12 +171,12 @@ def test_a_guess_stays_until_more_cells_make_it_another() -> None:
     assert not any(case.prediction.scale_guessed for case in slide.cases)
 
 
-def test_a_guess_by_nothing_in_the_pictures_is_said_to_be_one() -> None:
+def test_estimate_without_evidence_is_marked_default() -> None:
     estimate = read(Model(), Slide(), pictures(1, 2), um_per_px=None).estimate
     assert estimate is not None and estimate.source == "default"
 
 
-def test_what_a_person_does_while_a_slide_is_read_stays() -> None:
+def test_corrections_made_during_reading_are_kept() -> None:
     model = Model()
     slide = read(model, Slide(), pictures(1, 2)).added(pictures(3), AT_ONCE)
     reading = service(model).read(slide, 0.2)
@@ -186,7 +186,7 @@ def test_what_a_person_does_while_a_slide_is_read_stays() -> None:
     assert Slide().answered(reading) == Slide()  # restarted
 
 
-def test_more_than_a_slide_may_hold_leaves_what_was_there() -> None:
+def test_images_over_cell_limit_leave_slide_unchanged() -> None:
     tight = Limits(num_cells=3)
     slide = Slide().added(pictures(1, 2), tight)
     more = slide.added(pictures(3, 4), tight)

@@ -1,4 +1,4 @@
-"""The app opens before its model is loaded, and predicts as soon as it is."""
+"""The app opens before its model is loaded, and predicts as soon as it is loaded."""
 
 import re
 import signal
@@ -62,7 +62,7 @@ def arrive(url: str, number: int) -> str:
 
 @contextmanager
 def crowd(url: str) -> Iterator[None]:
-    """Let visitors wait for the model, which keeps nobody from the page; all are answered."""
+    """Have visitors wait for the model; the page stays reachable, and all are answered."""
     import httpx
 
     with ThreadPoolExecutor(NUM_VISITORS) as pool:
@@ -75,7 +75,7 @@ def crowd(url: str) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_who_comes_early_is_told_and_answered_later(
+def test_early_visitors_wait_for_model(
     serve: Callable[..., Any], open_window: Callable[..., Any]
 ) -> None:
     late = serve(sys.executable, "-c", LATE)
@@ -117,7 +117,7 @@ def come_early(page: Any, url: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_page_opens_without_the_libraries_of_its_model_and_writes_no_stubs() -> None:
+def test_page_starts_without_model_libraries_or_stub_files() -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
     assert done.stdout.split() == ["[]", "[]"], done.stderr
 
@@ -128,7 +128,7 @@ def test_the_page_opens_without_the_libraries_of_its_model_and_writes_no_stubs()
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_server_that_is_told_to_stop_while_it_loads_does(how: signal.Signals) -> None:
+def test_server_stops_on_signal_while_loading(how: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", DEMO, "demo", "--port", "0"],
         stdout=subprocess.PIPE,

@@ -56,7 +56,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_file_that_is_no_picture_of_a_cell_is_a_sentence(name: str, tmp_path: Path) -> None:
+def test_non_image_file_is_refused_with_reason(name: str, tmp_path: Path) -> None:
     data, words = BAD[name]
     data = data() if callable(data) else data
     found = read_uploads(files.give(tmp_path, {name: data}))
@@ -68,7 +68,7 @@ def test_a_file_that_is_no_picture_of_a_cell_is_a_sentence(name: str, tmp_path: 
     assert "--" not in refused.why and "archive again" not in refused.why
 
 
-def test_the_good_are_taken_and_the_bad_are_named(tmp_path: Path) -> None:
+def test_good_files_are_read_and_bad_ones_named(tmp_path: Path) -> None:
     given = {"b.png": files.encoded(), "a.txt": b"words", "c.jpg": files.encoded("JPEG")}
     found = read_uploads(files.give(tmp_path, given))
     assert [picture.name for picture in found.pictures] == ["b.png", "c.jpg"]
@@ -85,7 +85,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_format_that_is_not_offered_takes_no_other_file_along(kind: str, tmp_path: Path) -> None:
+def test_unsupported_format_does_not_affect_other_files(kind: str, tmp_path: Path) -> None:
     given = {"a.png": files.encoded(), "b.png": FOREIGN[kind], "c.png": files.encoded(seed=1)}
     found = read_uploads(files.give(tmp_path, given))
     assert [picture.name for picture in found.pictures] == ["a.png", "c.png"]
@@ -97,7 +97,7 @@ def test_a_format_that_is_not_offered_takes_no_other_file_along(kind: str, tmp_p
     [MemoryError, RecursionError, NotImplementedError, KeyError, struct.error, Warning],
     ids=lambda error: error.__name__,
 )
-def test_whatever_a_decoder_raises_the_other_files_are_read(
+def test_decoder_exception_does_not_affect_other_files(
     error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = PngImagePlugin.PngImageFile.load
@@ -145,7 +145,7 @@ def test_a_field_is_not_measured_within_the_time_limit_of_one_file() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_file_that_crashes_or_stalls_its_worker_takes_no_other_along(tmp_path: Path) -> None:
+def test_crashing_or_stalling_file_does_not_affect_others(tmp_path: Path) -> None:
     workers = DecodeWorkers(1, cpu_seconds=1, memory_bytes=2**28)
     kinds = (b"crash", b"good", b"endless", b"good", b"memory", b"good")
     given = files.give(tmp_path, {f"{n}.png": kind for n, kind in enumerate(kinds)})
@@ -159,7 +159,7 @@ def test_a_file_that_crashes_or_stalls_its_worker_takes_no_other_along(tmp_path:
     assert [one.name for one in found.refused] == ["0.png", "2.png", "4.png"]
 
 
-def test_the_cases_of_the_field_take_no_other_file_along(shared: Path, tmp_path: Path) -> None:
+def test_real_damaged_files_do_not_affect_others(shared: Path, tmp_path: Path) -> None:
     cases = shared / "cases"
     if not cases.is_dir():
         pytest.skip("no ../shared/cases beside the checkout")
@@ -170,7 +170,7 @@ def test_the_cases_of_the_field_take_no_other_file_along(shared: Path, tmp_path:
     assert not any("/" in one.why or "0x" in one.why for one in found.refused)
 
 
-def test_pixels_are_the_files_own(tmp_path: Path) -> None:
+def test_decoded_pixels_match_file(tmp_path: Path) -> None:
     given = {
         "a.png": files.encoded(),
         "b.tif": files.encoded("TIFF"),
@@ -182,7 +182,7 @@ def test_pixels_are_the_files_own(tmp_path: Path) -> None:
         np.testing.assert_array_equal(picture.pixels, files.cell())
 
 
-def test_a_zip_is_its_pictures_whatever_their_names(tmp_path: Path) -> None:
+def test_zip_with_unicode_names_yields_its_images(tmp_path: Path) -> None:
     names = ["血液/细胞.png", "دم/خلية.png", "кровь/клетка.png", "🩸.png", "a b.png"]
     junk = {"__MACOSX/._a.png": b"x", ".DS_Store": b"x", ".hidden/a.png": b"x"}
     data = files.zipped({**{name: files.encoded() for name in names}, **junk})
@@ -192,7 +192,7 @@ def test_a_zip_is_its_pictures_whatever_their_names(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.png")) == []
 
 
-def test_what_is_bad_in_a_zip_is_named_with_it(tmp_path: Path) -> None:
+def test_bad_zip_members_are_named_with_their_archive(tmp_path: Path) -> None:
     data = files.zipped(
         {"a.png": files.encoded(), "b.png": b"", "in.zip": files.zipped({"c": b""})}
     )
@@ -201,7 +201,7 @@ def test_what_is_bad_in_a_zip_is_named_with_it(tmp_path: Path) -> None:
     assert [refused.name for refused in found.refused] == ["slide.zip: b.png", "slide.zip: in.zip"]
 
 
-def test_the_pages_of_a_tiff_are_cells(tmp_path: Path) -> None:
+def test_tiff_pages_become_cells(tmp_path: Path) -> None:
     data = files.pages("RGB", "RGB", "I;16", "RGB", reduced=1)
     found = read_uploads(files.give(tmp_path, {"stack.tif": data}))
     assert [picture.name for picture in found.pictures] == [
@@ -212,7 +212,7 @@ def test_the_pages_of_a_tiff_are_cells(tmp_path: Path) -> None:
     assert [refused.name for refused in found.refused] == ["stack.tif, page 3"]
 
 
-def test_more_than_the_limits_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_inputs_over_limits_are_refused_before_reading(tmp_path: Path) -> None:
     few = replace(LIMITS, num_cells=3)
     given = files.give(tmp_path, {f"{i}.png": files.encoded() for i in range(4)})
     found = read_uploads(given, few)
@@ -225,7 +225,7 @@ def test_more_than_the_limits_is_refused_before_it_is_read(tmp_path: Path) -> No
     assert "larger than" in read_uploads(given, tiny).refused[0].why
 
 
-def test_metadata_goes_no_further(tmp_path: Path) -> None:
+def test_metadata_is_stripped(tmp_path: Path) -> None:
     from hf_wbc.app import html_fragments
 
     exif = Image.Exif()
@@ -248,7 +248,7 @@ def test_files_are_deleted_with_their_folders(tmp_path: Path) -> None:
     assert not (tmp_path / "uploads").exists()
 
 
-def test_a_file_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+def test_missing_upload_is_refused_with_reason(tmp_path: Path) -> None:
     given = files.give(tmp_path, {"a.png": files.encoded()})
     remove_all(given)
     assert "upload it again" in read_uploads(given).refused[0].why
@@ -265,10 +265,10 @@ def test_a_file_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
         ("<img src=x>.png", "<img src=x>.png"),
     ],
 )
-def test_a_name_is_shown_without_folders_and_control_characters(name: str, shown: str) -> None:
+def test_shown_name_drops_folders_and_control_characters(name: str, shown: str) -> None:
     assert shown_name(name) == shown
 
 
-def test_a_long_name_keeps_its_end() -> None:
+def test_long_name_keeps_its_end() -> None:
     assert len(shown_name("x" * 5000 + ".png")) <= 120
     assert shown_name("x" * 5000 + ".png").endswith(".png")

@@ -11,7 +11,7 @@ from hf_wbc.audit.composition import (
 )
 
 
-def test_counts_are_by_folder_split_and_class(make_reading):
+def test_cells_are_counted_by_folder_split_and_class(make_reading):
     reading = make_reading([0, 0, 9, -1, 9], folder=[0, 0, 0, 0, 1], split=[0, 2, 0, 0, 1])
     counts = class_counts(reading)
     assert counts.shape == (2, 3, 11) and counts.sum() == 4
@@ -22,7 +22,7 @@ def test_counts_are_by_folder_split_and_class(make_reading):
     }
 
 
-def test_a_domain_without_labels_has_no_counts(make_reading):
+def test_unlabeled_domain_has_no_counts(make_reading):
     reading = make_reading([0, -1], folder=[0, 1])
     assert list(group_by_domain(reading)) == ["a"]
     assert not prior_distances(reading)
@@ -33,7 +33,7 @@ def test_total_variation_is_half_the_sum_of_differences(make_reading):
     assert prior_distances(reading)["a", "b"] == pytest.approx((0.5 + 0 + 0.5) / 2)
 
 
-def test_each_frame_size_has_its_own_row_where_the_scale_is_known(make_reading):
+def test_each_frame_size_has_a_row_when_scale_is_known(make_reading):
     sizes = [(360, 363)] * 3 + [(366, 369)]
     rows = appearances(make_reading([0] * 4, size_px=sizes))
     assert [(row.frame_px, row.number) for row in rows] == [

@@ -16,7 +16,7 @@ def _cells(num: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
     return border, kinds
 
 
-def test_a_background_of_noise_gives_nothing_away():
+def test_noise_background_gives_nothing_away():
     border, kinds = _cells(600, 0)
     found = probe_background(border, kinds, NAMES, np.arange(600))
     assert not found.gives_away
@@ -24,7 +24,7 @@ def test_a_background_of_noise_gives_nothing_away():
     assert found.interval[0] < found.balanced_accuracy < found.interval[1]
 
 
-def test_a_class_with_its_own_background_is_recognised():
+def test_class_specific_background_is_detected():
     border, kinds = _cells(600, 8)
     found = probe_background(border, kinds, NAMES, np.arange(600))
     assert found.gives_away
@@ -33,7 +33,7 @@ def test_a_class_with_its_own_background_is_recognised():
     assert found.shuffled == pytest.approx(1 / 3, abs=0.12)
 
 
-def test_images_of_one_tie_are_never_learned_and_asked():
+def test_tied_images_are_never_in_both_training_and_test():
     """Otherwise ten pairs of identical pixels with random labels would be memorized."""
     rng = np.random.default_rng(0)
     border = np.repeat(rng.normal(size=(100, 90)), 2, axis=0).astype(np.float32)
@@ -44,7 +44,7 @@ def test_images_of_one_tie_are_never_learned_and_asked():
     assert together.balanced_accuracy < 0.65
 
 
-def test_a_kind_with_too_few_images_is_not_asked():
+def test_class_with_too_few_images_is_left_out():
     border, kinds = _cells(60, 0)
     few = np.r_[kinds[kinds != 1], [1, 1, 1]]
     found = probe_background(np.r_[border[kinds != 1], border[:3]], few, NAMES, np.arange(len(few)))
@@ -54,7 +54,7 @@ def test_a_kind_with_too_few_images_is_not_asked():
     assert probe_background(border[:0], kinds[:0], NAMES, np.arange(0)) is None
 
 
-def test_a_constant_background_says_nothing():
+def test_constant_background_gives_nothing_away():
     kinds = np.arange(30) % 3
     found = probe_background(np.full((30, 4), 200, np.float32), kinds, NAMES, np.arange(30))
     assert not found.gives_away

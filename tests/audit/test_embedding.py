@@ -11,7 +11,7 @@ from hf_wbc.audit.embedding import _without_self, balanced_sample, domain_mixing
 
 @pytest.mark.slow  # compiling UMAP takes most of it
 @pytest.mark.ci
-def test_clusters_stay_apart_and_the_same_seed_draws_the_same_map():
+def test_clusters_stay_apart_and_map_is_deterministic():
     rng = np.random.default_rng(0)
     kinds = np.repeat([0, 1], 30)
     features = (rng.normal(size=(60, 20)) + 30 * kinds[:, None]).astype(np.float32)
@@ -24,20 +24,18 @@ def test_clusters_stay_apart_and_the_same_seed_draws_the_same_map():
     assert domain_mixing(one.neighbors, kinds).alike == 1
 
 
-def test_a_handful_of_cells_has_no_map():
+def test_too_few_cells_have_no_map():
     assert embed(np.eye(4, dtype=np.float32)) is None
 
 
-def test_cells_that_are_all_alike_have_no_map():
+def test_identical_cells_have_no_map():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert embed(np.full((20, 8), 0.5, np.float32)) is None
 
 
 @pytest.mark.parametrize("num", [5, 8, 16, 17, 30])
-def test_umap_gets_fewer_neighbors_than_there_are_cells(
-    num: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_umap_gets_fewer_neighbors_than_cells(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise it warns and drops some itself."""
     features = np.random.default_rng(0).normal(size=(num, 6)).astype(np.float32)
 
@@ -49,12 +47,12 @@ def test_umap_gets_fewer_neighbors_than_there_are_cells(
     assert embed(features).neighbors.shape == (num, min(15, num - 1))
 
 
-def test_a_cell_is_not_its_own_neighbor_even_among_copies():
+def test_cell_is_not_its_own_neighbor_among_copies():
     found = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 3], [3, 2, 0]])
     assert _without_self(found).tolist() == [[1, 2], [0, 2], [0, 1], [2, 0]]
 
 
-def test_mixing_counts_neighbors_of_a_kind_and_leaves_out_the_unknown():
+def test_mixing_counts_same_domain_neighbors_and_ignores_unknown():
     kinds = np.array([0, 0, 1, -1])
     neighbors = np.array([[1, 2], [0, 3], [0, 3], [0, 1]])
     found = domain_mixing(neighbors, kinds)
@@ -64,7 +62,7 @@ def test_mixing_counts_neighbors_of_a_kind_and_leaves_out_the_unknown():
     assert domain_mixing(neighbors, np.full(4, -1)) is None
 
 
-def test_a_sample_holds_a_small_domain_whole_and_is_always_the_same() -> None:
+def test_balanced_sample_keeps_small_domains_and_is_deterministic() -> None:
     domains = np.array([0] * 900 + [1] * 30 + [2] * 500)
     rows = balanced_sample(domains, 300)
     assert np.bincount(domains[rows]).tolist() == [135, 30, 135]

@@ -24,18 +24,18 @@ def _pair(make_reading, shift: int, **options):
 
 
 @pytest.mark.parametrize(("shift", "is_one_cell"), [(0, True), (3, True), (8, False)])
-def test_frames_of_one_cell_are_hardly_shifted(make_reading, shift, is_one_cell):
+def test_small_shift_counts_as_same_cell(make_reading, shift, is_one_cell):
     """For a 36 um frame, 3 thumbnail cells are 2.25 um and 8 are 6 um."""
     found = find_duplicate_groups(_pair(make_reading, shift))
     assert found.overlapping == ((0, 1),)
     assert bool(found.same_cell) == is_one_cell
 
 
-def test_where_the_cell_fills_the_frame_it_may_be_shifted_by_more_of_it(make_reading):
+def test_larger_shift_is_allowed_without_scale(make_reading):
     assert find_duplicate_groups(_pair(make_reading, 8, um_per_px=None)).same_cell == {(0, 1)}
 
 
-def test_frames_of_other_colors_are_not_one_cell(make_reading):
+def test_frames_of_other_colors_are_not_the_same_cell(make_reading):
     reading = _pair(make_reading, 0)
     reading.small[1] += 40
     assert not find_duplicate_groups(reading).same_cell
@@ -46,7 +46,7 @@ def test_frames_of_two_datasets_are_compared(make_reading):
     assert find_duplicate_groups(reading).overlapping == ((0, 1),)
 
 
-def test_rows_are_tied_by_pixels_scenes_and_groups_of_one_dataset(make_reading):
+def test_rows_are_tied_by_pixels_scenes_and_groups(make_reading):
     reading = make_reading(
         [1] * 6,
         folder=[0, 0, 0, 0, 1, 1],

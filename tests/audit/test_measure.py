@@ -15,21 +15,21 @@ def _frame(border=(200, 150, 180), center=(90, 40, 130), side=100) -> np.ndarray
     return pixels
 
 
-def test_the_border_and_the_center_have_their_own_colors():
+def test_border_and_center_colors_are_measured_separately():
     found = measure(_frame(), 0.25)
     assert found.background.tolist() == [200, 150, 180]
     assert found.cell.tolist() == [90, 40, 130]
     assert found.size_px.tolist() == [100, 100]
 
 
-def test_the_border_knows_nothing_of_the_cell():
+def test_border_is_independent_of_the_cell():
     one, other = (measure(_frame(center=c), 0.25) for c in ((90, 40, 130), (250, 250, 0)))
     assert one.border.shape == (NUM_BORDER,)
     assert np.array_equal(one.border, other.border)
     assert not np.array_equal(one.small, other.small)
 
 
-def test_quantiles_of_the_border_are_those_of_its_pixels():
+def test_border_quantiles_match_numpy():
     pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3)).astype(np.uint8)
     inner = np.zeros((100, 120), bool)
     inner[8:-8, 10:-10] = True
@@ -37,7 +37,7 @@ def test_quantiles_of_the_border_are_those_of_its_pixels():
     assert np.abs(measure(pixels, 0.25).border[: expected.size] - expected).max() <= 1
 
 
-def test_a_blurred_frame_is_less_sharp_at_any_scale():
+def test_blurred_frame_is_less_sharp_at_any_scale():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     for side in (128, 256):
         image = Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
@@ -48,12 +48,12 @@ def test_a_blurred_frame_is_less_sharp_at_any_scale():
         assert soft < 0.6 * sharp
 
 
-def test_the_digest_is_of_the_pixels():
+def test_digest_is_of_the_pixels():
     pixels = _frame()
     assert measure(pixels, 0.25).digest == hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def test_only_the_square_of_25_um_is_mapped():
+def test_only_central_25_um_are_used_for_the_map():
     pixels = _frame(side=200)
     pixels[:40], pixels[-40:], pixels[:, :40], pixels[:, -40:] = 0, 0, 0, 0
     assert measure(pixels, 25 / 120).small.min() > 0

@@ -22,7 +22,7 @@ def _mapping(path: Path, **values: object) -> Path:
     return path
 
 
-def test_a_declaration_goes_from_the_mapping_to_the_prepared_folder(tmp_path):
+def test_declaration_is_copied_from_mapping_to_prepared_folder(tmp_path):
     rng = np.random.default_rng(0)
     for code in ("BA", "MO"):
         (tmp_path / "archive" / code).mkdir(parents=True)
@@ -46,7 +46,7 @@ def test_a_declaration_goes_from_the_mapping_to_the_prepared_folder(tmp_path):
         ([NOTE], "declared is .*; write"),
     ],
 )
-def test_a_mapping_declares_findings_by_their_names(tmp_path, declared, message):
+def test_invalid_declaration_in_mapping_is_refused(tmp_path, declared, message):
     mapping = _mapping(tmp_path / "mapping.json", declared=declared)
     with pytest.raises(ValueError, match=message):
         dataset_scripts.load("class_folders", mapping=mapping)

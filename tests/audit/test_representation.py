@@ -1,4 +1,4 @@
-"""The robustness index equals the package croma's, and each measure sees what it should."""
+"""The robustness index matches the package croma, and each measure detects what it should."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def embedding(
 
 @pytest.mark.parametrize("weights", [(2.0, 0.3), (0.6, 0.6), (0.3, 2.0)])
 @pytest.mark.parametrize("num_groups", [240, 30])
-def test_the_index_equals_that_of_croma(weights: tuple[float, float], num_groups: int) -> None:
+def test_robustness_index_matches_croma(weights: tuple[float, float], num_groups: int) -> None:
     croma = pytest.importorskip("croma", reason="croma is in the extra `test`")
     import pandas as pd
 
@@ -51,7 +51,7 @@ def test_the_index_equals_that_of_croma(weights: tuple[float, float], num_groups
     assert found.support == pytest.approx(expected.support, abs=1e-6)
 
 
-def test_the_drop_equals_that_of_croma_on_the_same_accuracies() -> None:
+def test_performance_drop_matches_croma() -> None:
     croma = pytest.importorskip("croma", reason="croma is in the extra `test`")
     accuracies = np.random.default_rng(0).uniform(0.3, 1, (4, 5))
     assert average_performance_drop(accuracies) == pytest.approx(croma.apd(accuracies), abs=1e-6)
@@ -59,7 +59,7 @@ def test_the_drop_equals_that_of_croma_on_the_same_accuracies() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_laboratory_in_the_embedding_is_seen_by_every_measure() -> None:
+def test_every_measure_detects_laboratory_in_embedding() -> None:
     pure, mixed = (representation_scores(*embedding(2.0, weight)) for weight in (0.0, 4.0))
     assert pure is not None and mixed is not None
     assert pure.index.value > 0.9 > mixed.index.value
@@ -70,7 +70,7 @@ def test_a_laboratory_in_the_embedding_is_seen_by_every_measure() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_probes_are_tested_on_the_same_cells_at_every_bias() -> None:
+def test_probes_are_tested_on_same_cells_at_every_bias() -> None:
     features, labels, places = embedding(3.0, 0.0)
     accuracies = probe_accuracies(features, labels, places, (0, 1), repetitions=2)
     assert accuracies is not None and accuracies.shape == (len(BIASES), 2)

@@ -1,4 +1,4 @@
-"""`hf-wbc audit`: detects planted problems in a folder and reports none for a clean one."""
+"""`hf-wbc audit` detects planted problems in a folder and reports none for a clean one."""
 
 import base64
 import io
@@ -87,7 +87,7 @@ def _kinds(out: Path, status: str = "undeclared") -> set[str]:
     return {f["kind"] for f in _record(out)["findings"] if f["status"] == status}
 
 
-def test_a_clean_folder_passes_and_its_page_is_whole(make_clean, tmp_path):
+def test_clean_folder_passes_with_complete_page(make_clean, tmp_path):
     one = make_clean(tmp_path / "one", "toy_a")
     other = make_clean(tmp_path / "other", "toy_b", seed=1, background=(190, 200, 240))
     out = tmp_path / "deep" / "report"
@@ -140,7 +140,7 @@ def _check_page(page: str, num_pictures: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_what_is_planted_is_found(make_clean, tmp_path, capsys):
+def test_planted_problems_are_found(make_clean, tmp_path, capsys):
     folder = make_clean(tmp_path / "toy", num_per_class={"train": 10, "validation": 4, "test": 4})
     (train,) = (folder / "cropped").glob("train-*.parquet")
     first, second, *_ = pq.read_table(train).to_pylist()
@@ -170,7 +170,7 @@ def test_what_is_planted_is_found(make_clean, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_what_the_source_declares_is_known(make_clean, tmp_path):
+def test_declared_problem_passes(make_clean, tmp_path):
     folder = make_clean(tmp_path / "toy", num_per_class={"train": 10, "validation": 4, "test": 4})
     for split in ("train", "validation", "test"):
         _edit(folder, split, lambda rows: _tint(rows, "erythroblast"))
@@ -184,7 +184,7 @@ def test_what_the_source_declares_is_known(make_clean, tmp_path):
 
 @pytest.mark.slow  # audits three folders
 @pytest.mark.ci
-def test_unlabeled_folders_are_audited_and_compared_with_the_labeled(make_clean, tmp_path):
+def test_unlabeled_folder_is_audited_and_compared_with_labeled(make_clean, tmp_path):
     labeled = make_clean(tmp_path / "mll", "mll_23")
     target = make_clean(tmp_path / "wbc", "wbc_1", seed=1, labeled=False)
     (train,) = (labeled / "cropped").glob("train-*.parquet")
@@ -203,7 +203,7 @@ def test_unlabeled_folders_are_audited_and_compared_with_the_labeled(make_clean,
     assert _kinds(out, "expected") == {"unlabeled"}
 
 
-def test_bad_folders_are_named(make_domain, tmp_path, capsys):
+def test_invalid_folders_are_reported(make_domain, tmp_path, capsys):
     folder = make_domain(tmp_path / "toy")
     (tmp_path / "empty").mkdir()
     out = str(tmp_path / "report")
@@ -222,7 +222,7 @@ def test_bad_folders_are_named(make_domain, tmp_path, capsys):
     assert (folder / "cropped").is_dir()
 
 
-def test_an_image_that_is_not_what_its_row_says_is_named(make_domain, tmp_path, capsys):
+def test_image_not_matching_its_checksum_is_reported(make_domain, tmp_path, capsys):
     folder = make_domain(tmp_path / "toy", num_per_class=1)
     _edit(folder, "test", lambda rows: [{**row, "pixel_sha256": "0" * 64} for row in rows])
     report = tmp_path / "report"
@@ -231,7 +231,7 @@ def test_an_image_that_is_not_what_its_row_says_is_named(make_domain, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]
 
 
-def test_a_second_audit_into_the_same_folder_is_refused(make_domain, tmp_path, capsys):
+def test_concurrent_audit_into_same_folder_is_refused(make_domain, tmp_path, capsys):
     from hf_wbc.file_lock import lock_output
 
     folder, out = make_domain(tmp_path / "toy", num_per_class=1), tmp_path / "report"

@@ -31,14 +31,14 @@ def help_of(name: str, width: int, monkeypatch: pytest.MonkeyPatch, *, full: boo
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_common_flags_fit_one_screen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_common_flags_fit_one_screen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = help_of(name, 100, monkeypatch).splitlines()
     assert len(lines) <= SCREEN, f"name the flags that matter most in COMMON of cli/{name}.py"
 
 
 @pytest.mark.parametrize("width", [80, 100])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_line_is_wider_than_the_terminal(
+def test_no_line_is_wider_than_terminal(
     name: str, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for full in (False, True):
@@ -47,7 +47,7 @@ def test_no_line_is_wider_than_the_terminal(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_example_parses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_parses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = help_of(name, 80, monkeypatch).partition("Example:\n")[2].partition("\n\n")[0]
     program, command, *arguments = shlex.split(text.replace("\\\n", " "))
     assert (program, command) == ("hf-wbc", name)
@@ -62,7 +62,7 @@ def test_the_example_parses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_overview_shows_the_summary_of_each_command(name: str) -> None:
+def test_overview_shows_each_commands_summary(name: str) -> None:
     assert SUMMARIES[name] == (function_of(name).__doc__ or "").partition("\n")[0]
     assert len(f"  {name:<12}{SUMMARIES[name]}") <= 80
 
@@ -87,11 +87,11 @@ def _texts(function: Callable[..., Any], flags: list[Flag]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if common_of(name)])
-def test_common_names_flags_of_the_command(name: str) -> None:
+def test_common_lists_only_flags_of_the_command(name: str) -> None:
     assert set(common_of(name) or ()) <= {flag.name for flag in flags_of(function_of(name))}
 
 
-def test_required_flags_are_shown_even_if_they_are_not_common() -> None:
+def test_required_flags_are_always_shown() -> None:
     def command(out: str, other: int = 3) -> None:
         """Write.
 
@@ -109,14 +109,14 @@ def test_required_flags_are_shown_even_if_they_are_not_common() -> None:
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["-h"], ["train", "-h"], ["predict", "x", HELP_ALL]]
 )
-def test_help_succeeds_wherever_it_stands(
+def test_help_flag_works_in_any_position(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 0
     assert capsys.readouterr().out.startswith("usage: hf-wbc")
 
 
-def test_defaults_of_a_published_run_are_shown(
+def test_help_shows_defaults_of_published_run(
     tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hf_wbc.config import TrainConfig
@@ -127,7 +127,7 @@ def test_defaults_of_a_published_run_are_shown(
     assert "Optimizer steps. (default: 77)" in capsys.readouterr().out
 
 
-def test_without_a_command_the_program_fails_and_lists_them(
+def test_missing_command_fails_and_lists_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as ended:

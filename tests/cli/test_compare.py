@@ -39,7 +39,7 @@ def runs(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_trained_runs_become_a_table_of_their_records(
+def test_tables_match_records_of_trained_runs(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "comparison"
@@ -64,7 +64,7 @@ def test_trained_runs_become_a_table_of_their_records(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_what_is_wrong_is_shown_too(
+def test_runs_of_other_versions_are_reported(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newer = tmp_path / "newer"
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_shown_too(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_refusals_name_the_remedy(
+def test_errors_name_the_remedy(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
@@ -97,7 +97,7 @@ def test_refusals_name_the_remedy(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_second_comparison_into_the_same_folder_is_refused(
+def test_concurrent_comparison_into_same_folder_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hf_wbc.file_lock import lock_output

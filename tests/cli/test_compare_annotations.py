@@ -25,7 +25,7 @@ def runs(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_agreement_is_in_every_form_of_the_comparison(
+def test_agreement_appears_in_every_output_format(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "annotations.dat").write_text(TABLE)
@@ -41,13 +41,13 @@ def test_agreement_is_in_every_form_of_the_comparison(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_without_annotations_nothing_is_said_of_them(runs: Path, tmp_path: Path) -> None:
+def test_agreement_is_absent_without_annotations(runs: Path, tmp_path: Path) -> None:
     assert main(["compare", str(runs), "--out", str(tmp_path / "out")]) == 0
     assert "examiners agree" not in (tmp_path / "out" / "comparison.md").read_text()
     assert not (tmp_path / "out" / "noise_ceiling.csv").exists()
 
 
-def test_another_file_is_refused_before_anything_is_written(
+def test_file_without_annotations_is_refused_before_writing(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "annotations.dat").write_text("a,b,c\n")

@@ -29,7 +29,7 @@ def finished(root: Path, name: str, when: int) -> Path:
     return model
 
 
-def test_the_model_is_the_one_asked_for_or_of_the_newest_run_or_shipped(
+def test_find_model_prefers_argument_then_newest_run_then_shipped(
     tmp_path: Path,
 ) -> None:
     assert find_model("org/name@v1", tmp_path) == "org/name@v1"
@@ -43,7 +43,7 @@ def test_the_model_is_the_one_asked_for_or_of_the_newest_run_or_shipped(
 @pytest.mark.parametrize(
     ("model", "words"), [("nowhere", "unknown model"), ("vit-tiny", "is a backbone")]
 )
-def test_a_model_that_is_not_there_is_an_error_in_one_line(
+def test_missing_model_is_a_one_line_error(
     model: str, words: str, capsys: Any, tmp_path: Path
 ) -> None:
     assert main(["demo", "--model", model]) == 1
@@ -71,7 +71,7 @@ def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_port_that_is_taken_is_an_error_in_one_line() -> None:
+def test_occupied_port_is_a_one_line_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -83,7 +83,7 @@ def test_a_port_that_is_taken_is_an_error_in_one_line() -> None:
 
 @pytest.mark.slow  # starts a server and loads a model
 @pytest.mark.ci
-def test_a_model_that_turns_out_to_be_damaged_closes_the_page(tmp_path: Path) -> None:
+def test_damaged_model_stops_the_server(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(TOY, broken)
     (broken / "model.safetensors").write_bytes(b"0")

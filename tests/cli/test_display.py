@@ -12,7 +12,7 @@ from hf_wbc.progress_lines import progress_lines
 from hf_wbc.records import RunFolder
 
 
-def test_training_writes_its_stages_steps_rate_and_loss(
+def test_train_logs_stages_steps_rate_and_loss(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path, capsys: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -33,7 +33,7 @@ def test_training_writes_its_stages_steps_rate_and_loss(
     assert re.search(r"predict away test: 22 of 22", said)
 
 
-def test_a_training_that_stops_early_is_not_reported_as_going_on(
+def test_early_stopping_ends_training_progress(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path, capsys: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_training_that_stops_early_is_not_reported_as_going_on(
     assert "source_only: 6 of 100" in said and "source_only" not in after
 
 
-def test_the_history_grows_with_the_steps(
+def test_history_grows_with_steps(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
 ) -> None:
     words = f"--sources {laboratories[0]} --model {tiny_model} --output-dir {tmp_path}".split()

@@ -1,4 +1,4 @@
-"""Names of strangers cannot steer the terminal: control characters are shown, not obeyed."""
+"""Untrusted names cannot control the terminal: control characters are shown, not executed."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def is_harmless(text: str) -> bool:
     return not any(sign in text for sign in ("\x1b", "\u202e", "\x07")) and "cell" in text
 
 
-def test_a_console_shows_control_characters(capsys: Any) -> None:
+def test_console_escapes_control_characters(capsys: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -29,7 +29,7 @@ def test_a_console_shows_control_characters(capsys: Any) -> None:
     assert is_harmless(out) and "\nsecond line" in out
 
 
-def test_progress_shows_control_characters(capsys: Any) -> None:
+def test_progress_escapes_control_characters(capsys: Any) -> None:
     with progress_lines() as lines:
         lines.report(HOSTILE, 1, 1)
     assert is_harmless(capsys.readouterr().err)
@@ -38,7 +38,7 @@ def test_progress_shows_control_characters(capsys: Any) -> None:
 @pytest.mark.parametrize(
     "command", [["predict", "m", HOSTILE, "--out", "x"], ["compare", HOSTILE], ["audit", HOSTILE]]
 )
-def test_an_error_shows_control_characters(
+def test_error_escapes_control_characters(
     command: list[str], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ def times(cache: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
 
 
-def test_every_split_is_embedded_once_and_training_uses_it(
+def test_each_split_is_embedded_once_and_used_in_training(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
 ) -> None:
     home, away = laboratories
@@ -45,7 +45,7 @@ def test_every_split_is_embedded_once_and_training_uses_it(
         np.testing.assert_array_equal(row["features"], known[row["image_id"]])
 
 
-def test_the_features_are_the_input_of_the_models_head(
+def test_features_are_input_of_model_head(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
 ) -> None:
     """Compare with plain transformers: the first token after the final norm, from the images."""
@@ -65,7 +65,7 @@ def test_the_features_are_the_input_of_the_models_head(
     np.testing.assert_allclose(found["features"].to_pylist(), expected, atol=1e-5)
 
 
-def test_other_weights_or_another_size_have_features_of_their_own(
+def test_other_weights_or_image_size_get_separate_features(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
 ) -> None:
     import shutil
@@ -83,7 +83,7 @@ def test_other_weights_or_another_size_have_features_of_their_own(
     assert len(times(cache)) == 9
 
 
-def test_damaged_features_are_named(
+def test_damaged_features_are_reported(
     laboratories: tuple[str, str],
     tiny_model: str,
     tmp_path: Path,
@@ -106,7 +106,7 @@ def test_nothing_to_embed_is_an_error(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_features_that_another_command_computes_are_waited_for(
+def test_embed_waits_for_features_computed_elsewhere(
     laboratories: tuple[str, str],
     tiny_model: str,
     tmp_path: Path,
@@ -177,7 +177,7 @@ def test_training_uses_views_of_another_runtime(
     assert 0 < deviation < 1e-3 * expected.std()
 
 
-def test_features_of_torch_are_kept_and_not_computed_by_another_runtime(
+def test_torch_features_are_not_recomputed_by_another_runtime(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
 ) -> None:
     assert embed(tiny_model, tmp_path, laboratories[0]) == 0
@@ -186,7 +186,7 @@ def test_features_of_torch_are_kept_and_not_computed_by_another_runtime(
     assert times(tmp_path) == before
 
 
-def test_views_change_with_the_augmentation(
+def test_views_depend_on_augmentation(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
 ) -> None:
     words = ["embed", tiny_model, laboratories[0], "--cache", str(tmp_path), "--runtime", "torch"]

@@ -44,7 +44,7 @@ def evaluate(trained: RunFolder, data: str, out: Path, *more: str) -> RunFolder:
     return RunFolder(path)
 
 
-def test_the_scores_are_those_of_the_run(
+def test_scores_match_training_record(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     found = evaluate(trained, laboratories[0], tmp_path).read_record()
@@ -55,7 +55,7 @@ def test_the_scores_are_those_of_the_run(
     assert found["cost"]["images_per_s"] > 0 and found["packages"]["torch"]
 
 
-def test_merged_and_chosen_classes_are_scored_like_scikit_learn_does(
+def test_merged_and_chosen_classes_match_sklearn(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     folder = evaluate(trained, laboratories[1], tmp_path, *MERGE, *CLASSES)
@@ -74,7 +74,7 @@ def test_merged_and_chosen_classes_are_scored_like_scikit_learn_does(
         assert picture.size > (600, 600)
 
 
-def test_probabilities_are_scored_with_intervals_and_printed(
+def test_probability_scores_have_intervals_and_are_printed(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path, capsys: Any
 ) -> None:
     folder = evaluate(trained, laboratories[1], tmp_path)
@@ -92,7 +92,7 @@ def test_probabilities_are_scored_with_intervals_and_printed(
     assert f"AUROC, one-vs-rest  {found['auroc_ovr']:.3f} [{low:.3f}, {high:.3f}]" in said
 
 
-def test_flips_at_test_time_are_means_over_mirrored_images_and_another_evaluation(
+def test_flips_at_test_time_average_mirrored_images(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     plain = evaluate(trained, laboratories[1], tmp_path)
@@ -110,7 +110,7 @@ def test_flips_at_test_time_are_means_over_mirrored_images_and_another_evaluatio
     assert (logits != np.stack(pq.read_table(plain.predictions)["logits"].to_pylist())).any()
 
 
-def test_splits_are_scored_together_and_apart_from_each_other(
+def test_multiple_splits_are_scored_together(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     both = evaluate(trained, laboratories[1], tmp_path, "--splits", "validation", "test")
@@ -119,7 +119,7 @@ def test_splits_are_scored_together_and_apart_from_each_other(
     assert alone.read_record()["scores"]["num_images"] == 22
 
 
-def test_the_same_evaluation_is_not_repeated(
+def test_identical_evaluation_is_not_repeated(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     folder = evaluate(trained, laboratories[0], tmp_path)
@@ -130,7 +130,7 @@ def test_the_same_evaluation_is_not_repeated(
     assert (folder.path / "confusion.png").exists()
 
 
-def test_a_set_without_scale_is_refused_unless_allowed(
+def test_dataset_without_scale_is_refused_unless_allowed(
     trained: RunFolder, make_domain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
@@ -150,7 +150,7 @@ def test_a_set_without_scale_is_refused_unless_allowed(
         (("--splits", "test", "test"), "splits are test, test; name each once"),
     ],
 )
-def test_what_cannot_be_scored_is_said_and_nothing_written(
+def test_invalid_options_are_reported_and_nothing_written(
     trained: RunFolder,
     laboratories: tuple[str, str],
     tmp_path: Path,
@@ -164,7 +164,7 @@ def test_what_cannot_be_scored_is_said_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_with_other_labels_is_refused(
+def test_model_with_other_labels_is_refused(
     tiny_model: str,
     laboratories: tuple[str, str],
     tmp_path: Path,
@@ -177,7 +177,7 @@ def test_a_model_with_other_labels_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_set_without_labels_is_refused(
+def test_unlabeled_dataset_is_refused(
     trained: RunFolder, make_domain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blank = str(make_domain(tmp_path / "blank", name="blank", labeled=False))

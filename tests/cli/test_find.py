@@ -21,7 +21,7 @@ def fields(tmp_path_factory):
     return folder
 
 
-def test_cells_are_compared_with_boxes(fields, tmp_path, capsys):
+def test_found_cells_are_compared_with_boxes(fields, tmp_path, capsys):
     boxes = tmp_path / "boxes"
     boxes.mkdir()
     lines = [f"0 {x / 64} {y / 48} 0.2 0.2" for x, y in (*CELLS, (30.0, 8.0))]
@@ -35,7 +35,7 @@ def test_cells_are_compared_with_boxes(fields, tmp_path, capsys):
     assert "a.png, b.png" in printed  # where cells were missed
 
 
-def test_a_model_names_every_cell(fields, tmp_path):
+def test_model_classifies_every_cell(fields, tmp_path):
     out = tmp_path / "out"
     model = str(shipped("spaces/wbc/toy_model"))
     assert main(["find", str(fields), "--out", str(out), "--model", model]) == 0
@@ -50,14 +50,14 @@ def test_a_model_names_every_cell(fields, tmp_path):
     ("flags", "said"),
     [(["--um-per-px", "5"], "um per pixel"), (["--evaluate", "."], "no boxes")],
 )
-def test_errors_come_before_the_work(fields, tmp_path, monkeypatch, capsys, flags, said):
+def test_invalid_options_fail_before_any_work(fields, tmp_path, monkeypatch, capsys, flags, said):
     monkeypatch.chdir(tmp_path)
     assert main(["find", str(fields), "--out", "out", *flags]) == 1
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_the_scale_is_that_of_the_drawing(fields, tmp_path, capsys):
+def test_estimated_scale_matches_drawing(fields, tmp_path, capsys):
     assert main(["find", str(fields), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     told = float(printed.partition(" um, ")[2].split()[0])

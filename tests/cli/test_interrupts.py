@@ -24,7 +24,7 @@ WAIT = 30
 """An import that replaces an interrupt by an error of its own, as those of native libraries do."""
 
 
-def test_an_interrupt_during_an_import_waits_until_it_has_ended(tmp_path: Path) -> None:
+def test_interrupt_during_import_waits_until_it_ends(tmp_path: Path) -> None:
     (tmp_path / "slow_import.py").write_text(SLOW_IMPORT)
     code = (
         "import hf_wbc.cli.main as main, time, sys\n"
@@ -48,7 +48,7 @@ def test_an_interrupt_during_an_import_waits_until_it_has_ended(tmp_path: Path) 
     assert out == "30\n", "the import is complete"
 
 
-def test_an_interrupt_that_python_ignores_in_a_finalizer_takes_effect() -> None:
+def test_interrupt_ignored_in_finalizer_takes_effect() -> None:
     class Finalized:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGINT)
@@ -61,7 +61,7 @@ def test_an_interrupt_that_python_ignores_in_a_finalizer_takes_effect() -> None:
     assert sys.unraisablehook != pressed._on_ignored
 
 
-def test_an_error_that_replaces_an_interrupt_is_an_interrupt(
+def test_error_replacing_an_interrupt_counts_as_interrupt(
     monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     from hf_wbc.cli import main as module
@@ -79,7 +79,7 @@ def test_an_error_that_replaces_an_interrupt_is_an_interrupt(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_process_ends_without_finalizing_native_threads(tmp_path: Path) -> None:
+def test_process_exits_without_finalizing_native_threads(tmp_path: Path) -> None:
     """A daemon thread that calls into the interpreter crashes or hangs a finalized one."""
     code = (
         "import atexit, os, sys\n"

@@ -40,7 +40,7 @@ def said_by_the_page(sheet: Path, path: Path) -> Path:
     return path
 
 
-def test_from_no_labels_to_a_saved_model_and_a_report(
+def test_labeling_starts_without_labels_and_ends_with_model_and_report(
     laboratory: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, folder = laboratory
@@ -73,9 +73,7 @@ def test_from_no_labels_to_a_saved_model_and_a_report(
     assert json.loads((tmp_path / "drift.json").read_text())["alarm"] is False
 
 
-def test_a_saved_model_answers_as_the_learner_does(
-    laboratory: tuple[str, str], tmp_path: Path
-) -> None:
+def test_saved_model_matches_learner(laboratory: tuple[str, str], tmp_path: Path) -> None:
     import hf_wbc
 
     model, folder = laboratory
@@ -89,7 +87,7 @@ def test_a_saved_model_answers_as_the_learner_does(
     assert (logits.argmax(1) == learner.decision_function().argmax(1)).all()
 
 
-def test_a_terminal_is_asked_cell_by_cell(
+def test_terminal_prompts_cell_by_cell(
     laboratory: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter(["m", "nonsense", "u", "Band neutrophil", "k", "q"])
@@ -110,7 +108,7 @@ def test_a_terminal_is_asked_cell_by_cell(
         (["another_folder"], ("2 folders", "--simulate")),
     ],
 )
-def test_misuse_is_named(
+def test_misuse_is_reported(
     laboratory: tuple[str, str],
     tmp_path: Path,
     more: list[str],
@@ -124,7 +122,7 @@ def test_misuse_is_named(
     assert all(word in message for word in words)
 
 
-def test_simulated_readers_print_a_curve(
+def test_simulated_readers_print_learning_curve(
     laboratory: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     simulating = ["--simulate", "--seeds", "1", "--budgets", "20", "--strategies", "random"]

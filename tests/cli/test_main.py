@@ -29,7 +29,7 @@ def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("buffering", ["", "1"])
-def test_a_reader_who_leaves_ends_the_program_quietly(buffering: str) -> None:
+def test_closed_output_pipe_ends_program_quietly(buffering: str) -> None:
     end, start = os.pipe()
     os.close(end)
     done = subprocess.run(
@@ -42,7 +42,7 @@ def test_a_reader_who_leaves_ends_the_program_quietly(buffering: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_another_broken_pipe_is_no_reader_who_left(
+def test_unrelated_broken_pipe_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert fails_with(monkeypatch, BrokenPipeError(errno.EPIPE, "Broken pipe")) == 1
@@ -51,9 +51,7 @@ def test_another_broken_pipe_is_no_reader_who_left(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("place", [(), ("runs/0/record.json",)])
-def test_a_full_disk_has_a_remedy_even_if_no_file_is_named(
-    number: int, place: tuple[str, ...]
-) -> None:
+def test_full_disk_has_remedy_even_without_file_name(number: int, place: tuple[str, ...]) -> None:
     assert "and repeat the command" in cli.describe(OSError(number, "full", *place))
     assert cli.describe(OSError(number, "full; choose another disk")).count(";") == 1
 
@@ -75,7 +73,7 @@ def test_a_full_disk_names_the_copy_and_not_the_original() -> None:
     assert "to.png" in cli.describe(error) and "from.png" not in cli.describe(error)
 
 
-def test_a_full_disk_is_met_with_a_remedy(
+def test_full_disk_error_names_file_and_remedy(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     error = OSError(errno.ENOSPC, "No space left on device", "runs/0/record.json")
@@ -84,11 +82,11 @@ def test_a_full_disk_is_met_with_a_remedy(
     assert "runs/0/record.json" in said and "free some space and repeat the command" in said
 
 
-def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fails_with(monkeypatch, KeyboardInterrupt()) == 130
 
 
-def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError):
         fails_with(monkeypatch, ZeroDivisionError())
 
@@ -116,7 +114,7 @@ def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
         (["evaluate", "only-a-model"], "data"),
     ],
 )
-def test_arguments_that_cannot_be_parsed_end_with_2(
+def test_unparsable_arguments_exit_with_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""Paths with characters that libraries interpret, in any script or none, and terminals in ASCII."""
+"""Paths with special characters, in any script or not text at all, and ASCII-only terminals."""
 
 import os
 import subprocess
@@ -50,9 +50,7 @@ def write_cells(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_a_dataset_is_read_from_any_folder(
-    make_domain: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_dataset_is_read_from_any_folder(make_domain: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_domain(tmp_path / "cells", num_per_class=1)
     for name in ODD:
         place = tmp_path / name / "cells"
@@ -73,7 +71,7 @@ def test_commands_work_in_any_folder(model: str, tmp_path: Path, capsys: Any) ->
 
 
 @pytest.mark.parametrize("name", ["[red]x[/red]", ":cat:", "[b]"])
-def test_paths_are_printed_as_they_are(name: str, capsys: Any) -> None:
+def test_paths_are_printed_without_markup(name: str, capsys: Any) -> None:
     print_results(Path("/runs") / name, {})
     with stage_progress() as report:
         report(name, 1, 1)
@@ -81,7 +79,7 @@ def test_paths_are_printed_as_they_are(name: str, capsys: Any) -> None:
     assert f"/runs/{name}" in said.out and name in said.err
 
 
-def test_a_file_name_in_latin_1_is_named_before_anything_is_computed(
+def test_non_utf8_file_name_is_reported_before_computing(
     model: str, tmp_path: Path, capsys: Any
 ) -> None:
     raw, out = write_cells(tmp_path / "raw", "1.png", f"{LATIN_1}.png"), tmp_path / "cells.csv"
@@ -95,7 +93,7 @@ def test_a_file_name_in_latin_1_is_named_before_anything_is_computed(
     assert len(out.read_text().splitlines()) == 2
 
 
-def test_prepare_leaves_a_file_name_in_latin_1_out_on_request(tmp_path: Path, capsys: Any) -> None:
+def test_prepare_skips_non_utf8_file_name_on_request(tmp_path: Path, capsys: Any) -> None:
     write_cells(tmp_path / "raw/basophil", "1.png", "2.png", f"{LATIN_1}.png")
     mapping = tmp_path / "mapping.json"
     mapping.write_text('{"name": "own", "um_per_px": 0.5, "classes": {"basophil": "basophil"}}')
@@ -107,7 +105,7 @@ def test_prepare_leaves_a_file_name_in_latin_1_out_on_request(tmp_path: Path, ca
     assert "left out: basophil/caf\\xe9.png" in capsys.readouterr().out
 
 
-def test_a_folder_name_in_latin_1_is_refused() -> None:
+def test_non_utf8_folder_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"/data/caf\\xe9 is not text in UTF-8; rename"):
         require_text([f"/data/{LATIN_1}"])
     require_text(["/data/café", "--flag\n"])
@@ -115,7 +113,7 @@ def test_a_folder_name_in_latin_1_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
+def test_commands_work_on_ascii_terminal(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     for words in (["compare", "血液", LATIN_1], ["methods"], ["--help"]):
         done = subprocess.run(

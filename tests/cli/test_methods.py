@@ -17,7 +17,7 @@ def test_every_method_is_listed(format: str, capsys: pytest.CaptureFixture[str])
     assert all(name in said for name in method_names())
 
 
-def test_the_list_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
@@ -25,7 +25,7 @@ def test_the_list_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(entries) == list(method_names())
 
 
-def test_needs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_requirements_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["methods", "--format", "json"])
     needs = {row["method"]: row["needs"] for row in json.loads(capsys.readouterr().out)}
     assert needs["source_only"] == []
@@ -36,7 +36,7 @@ def test_needs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_every_option_says_what_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_option_is_documented(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = load_method(name).Options
     documented = field_texts(options)
     assert all(documented.get(field.name) for field in dataclasses.fields(options))
@@ -47,6 +47,6 @@ def test_every_option_says_what_it_is(name: str, capsys: pytest.CaptureFixture[s
     assert max(map(len, prose)) <= 80
 
 
-def test_an_unknown_method_is_met_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_method_suggests_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "dan_n"]) == 1
     assert "did you mean" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def lab(make_domain: Any, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_patients_are_predicted_and_tabled(
+def test_patients_are_predicted_and_tabulated(
     lab: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = tmp_path / "patients.csv"
@@ -47,7 +47,7 @@ def test_patients_are_predicted_and_tabled(
     assert "AUROC" in capsys.readouterr().out
 
 
-def test_a_patient_without_cells_is_named_before_any_work(
+def test_patient_without_cells_is_reported_before_any_work(
     lab: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = tmp_path / "patients.csv"

@@ -87,7 +87,7 @@ def by_file(path: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("rule", ["plain", "flips and blur"])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_raw_images_get_the_logits_that_evaluate_gives_the_prepared_ones(
+def test_raw_images_match_logits_of_evaluate(
     model: str, raw: Path, prepared: Path, tmp_path: Path, rule: str
 ) -> None:
     if rule != "plain":
@@ -114,7 +114,9 @@ def test_raw_images_get_the_logits_that_evaluate_gives_the_prepared_ones(
     assert flat > 0.05  # they differ between images by more than the tolerance
 
 
-def test_a_models_rule_is_measured_on_the_folder(model: str, raw: Path, tmp_path: Path) -> None:
+def test_preprocessing_rule_is_measured_on_the_folder(
+    model: str, raw: Path, tmp_path: Path
+) -> None:
     loaded = load_trained(model)
     notes = {"rule": PreprocessingRule(normalize_by="domain").to_dict()}
     seen = Exposure(loaded.exposure, loaded.exposed_to)
@@ -133,9 +135,7 @@ def test_a_models_rule_is_measured_on_the_folder(model: str, raw: Path, tmp_path
     assert facts["model"]["exposed_to"] == ["home"]
 
 
-def test_a_submission_is_one_that_the_challenges_own_reader_takes(
-    model: str, raw: Path, tmp_path: Path
-) -> None:
+def test_submission_has_format_of_the_challenge(model: str, raw: Path, tmp_path: Path) -> None:
     flat = tmp_path / "DATA-TEST"
     flat.mkdir()
     for number, path in enumerate(sorted(raw.rglob("*.TIF"))):
@@ -154,7 +154,7 @@ def test_a_submission_is_one_that_the_challenges_own_reader_takes(
     ]
 
 
-def test_two_files_of_one_name_make_no_submission(
+def test_duplicate_file_names_are_refused_in_submission(
     model: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for place in ("one", "two"):
@@ -172,13 +172,13 @@ def test_two_files_of_one_name_make_no_submission(
         assert max(NAMES, key=lambda name: float(row[f"p_{name}"])) == row["predicted"]
 
 
-def test_the_same_command_writes_the_same_bytes(model: str, raw: Path, tmp_path: Path) -> None:
+def test_repeated_command_writes_identical_bytes(model: str, raw: Path, tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv"):
         assert predict(model, raw, tmp_path / name, "--um-per-px", str(UM_PER_PX)) == 0
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-def test_a_source_says_its_scale(model: str, raw: Path, tmp_path: Path) -> None:
+def test_source_provides_its_scale(model: str, raw: Path, tmp_path: Path) -> None:
     scale = dataset_scripts.load("wbc_1").um_per_px
     (tmp_path / "cells").mkdir()
     frame = np.random.default_rng(1).integers(0, 256, (288, 300, 3), np.uint8)
@@ -201,7 +201,7 @@ def test_a_source_says_its_scale(model: str, raw: Path, tmp_path: Path) -> None:
         (("--um-per-px", "0.1"), "18 of 18 images cannot be used"),
     ],
 )
-def test_a_scale_that_cannot_be_is_refused(
+def test_impossible_scale_is_refused(
     model: str,
     raw: Path,
     tmp_path: Path,
@@ -214,7 +214,7 @@ def test_a_scale_that_cannot_be_is_refused(
     assert said in refused(capsys, out)
 
 
-def test_a_prepared_folder_has_its_own_scale(
+def test_prepared_folder_uses_its_own_scale(
     model: str, make_domain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unscaled, out = make_domain(tmp_path / "unscaled", um_per_px=None), tmp_path / "a.csv"
@@ -226,7 +226,7 @@ def test_a_prepared_folder_has_its_own_scale(
     assert len(out.read_text().splitlines()) == 23
 
 
-def test_bad_images_are_all_named_or_left_out_when_told_so(
+def test_all_bad_images_are_listed_or_skipped_on_request(
     model: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = tmp_path / "cells", tmp_path / "a.csv"
@@ -271,7 +271,7 @@ def test_links_are_followed_and_junk_is_counted(
     assert len(out.read_text().splitlines()) == 1 + 3
 
 
-def test_what_is_no_folder_of_images_is_refused(
+def test_folder_without_images_is_refused(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cells").mkdir()
@@ -284,7 +284,7 @@ def test_what_is_no_folder_of_images_is_refused(
 
 
 @pytest.mark.parametrize(("out", "form"), [("a.csv", "parquet"), ("a.txt", "csv"), ("", "csv")])
-def test_a_file_is_named_as_its_format_is(
+def test_file_extension_must_match_format(
     model: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, form: str
 ) -> None:
     words = ["predict", model, str(raw), "--out", str(tmp_path / out), "--format", form]
@@ -293,7 +293,7 @@ def test_a_file_is_named_as_its_format_is(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_there_is_replaced_only_by_a_whole_one(
+def test_existing_file_is_replaced_only_by_a_complete_one(
     model: str, raw: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "a.csv"

@@ -75,7 +75,7 @@ def start(words: list[str], until: str, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_finished_folder_is_left_alone(lab: Path, whole: Path) -> None:
+def test_finished_folder_is_left_alone(lab: Path, whole: Path) -> None:
     before = contents(whole)
     done = run(command(lab, whole))
     assert done.returncode == 0
@@ -85,9 +85,7 @@ def test_a_finished_folder_is_left_alone(lab: Path, whole: Path) -> None:
 
 @pytest.mark.slow  # test_build_killed.py kills builds quickly
 @pytest.mark.ci
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
-    lab: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_killed_build_resumes_to_identical_bytes(lab: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = command(lab, out, "--num-proc", "2")
     process = start(words, "out.partial/*/scan.npz", tmp_path)
@@ -103,7 +101,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_ctrl_c_ends_with_130_and_a_second_process_is_refused(lab: Path, tmp_path: Path) -> None:
+def test_ctrl_c_exits_with_130_and_second_process_is_refused(lab: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(command(lab, out, "--num-proc", "2"), "out.partial/*/temporary", tmp_path)
     with pytest.raises(ValueError, match="another process is building"), lock_work_folder(out):
@@ -126,7 +124,7 @@ def test_ctrl_c_ends_with_130_and_a_second_process_is_refused(lab: Path, tmp_pat
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_mistake_is_told_in_one_line(
+def test_user_error_is_one_line(
     lab: Path, whole: Path, capsys: pytest.CaptureFixture[str],
     more: list[str], archive: str, words: str,
 ) -> None:  # fmt: skip
@@ -141,7 +139,7 @@ def test_a_mistake_is_told_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_bad_image_is_named_and_skipped_on_request(
+def test_bad_image_is_named_and_skipped_on_request(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hf_wbc.cli.main import main

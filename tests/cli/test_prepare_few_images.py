@@ -1,4 +1,4 @@
-"""Folders of one or two patients, of a few images or of identical ones: every command reads them.
+"""Every command reads folders of one or two patients, of a few images, or of identical images.
 
 `prepare` keeps patients and duplicates together, so such folders have splits without images.
 """
@@ -92,7 +92,7 @@ def train(out: Path, model: str, source: object, *more: str) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.slow
 @pytest.mark.ci
-def test_every_command_reads_the_folder(
+def test_every_command_reads_small_folders(
     name: str, prepared: Callable[[str], Path], model: str, tmp_path: Path, capsys: Any
 ) -> None:
     folder, cells = str(prepared(name)), tmp_path / "cells.csv"
@@ -140,7 +140,7 @@ def test_a_laboratory_of_few_cells_is_labeled_accepted_and_stressed(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.slow
 @pytest.mark.ci
-def test_training_uses_what_there_is_and_notes_the_rest(
+def test_training_uses_available_splits_and_notes_missing_ones(
     name: str,
     prepared: Callable[[str], Path],
     tiny_model: str,
@@ -170,7 +170,7 @@ def test_training_uses_what_there_is_and_notes_the_rest(
     assert main(["evaluate", str(run / "model"), laboratories[1], "--out", str(tmp_path)]) == 0
 
 
-def test_an_incomplete_copy_is_no_empty_split(
+def test_incomplete_copy_is_not_taken_for_an_empty_split(
     prepared: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(prepared("two_patients"), tmp_path / "copy")
@@ -186,7 +186,7 @@ def test_an_incomplete_copy_is_no_empty_split(
         load_split(str(folder), empty)
 
 
-def test_what_needs_the_missing_images_is_refused(
+def test_options_that_need_missing_images_are_refused(
     prepared: Callable[[str], Path], tiny_model: str, capsys: Any
 ) -> None:
     words = ["train", "--model", tiny_model, "--sources", str(prepared("one_patient"))]

@@ -1,4 +1,4 @@
-"""The quickstart, from nothing to a model, in-domain and target scores, and figures."""
+"""The quickstart, from scratch to a model, in-domain and target scores, and figures."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def closing_scores(text: str) -> list[float]:
 
 @pytest.mark.slow  # prepares, audits and trains; the tests of each command are quick
 @pytest.mark.ci
-def test_a_quickstart_leaves_all_it_names(
+def test_quickstart_creates_all_files_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(quickstart, "SIZE", "tiny")
@@ -44,7 +44,7 @@ def test_a_quickstart_leaves_all_it_names(
 
 
 @pytest.mark.slow
-def test_a_classifier_is_good_at_home_and_fails_in_the_next_laboratory(
+def test_model_scores_well_in_domain_and_poorly_elsewhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["quickstart", "--out", str(tmp_path / "first")]) == 0

@@ -1,4 +1,4 @@
-"""The shipped model: its card, its scores on real cells, its examples, and who may be shipped."""
+"""The shipped model: its card, its scores on real cells, its examples, and its licenses."""
 
 import functools
 import json
@@ -26,17 +26,17 @@ from hf_wbc.taxonomy import NAMES
 MODEL = shipped("spaces/wbc/model")
 
 
-def test_the_card_shows_the_scores() -> None:
+def test_card_shows_scores() -> None:
     scores = json.loads((MODEL / "scores.json").read_text())
     assert (MODEL / "README.md").read_text() == card(scores)
 
 
-def test_the_weights_are_stored_in_half_precision() -> None:
+def test_weights_are_stored_in_half_precision() -> None:
     tensors = load_file(MODEL / "model.safetensors").values()
     assert {each.dtype for each in tensors if each.is_floating_point()} == {torch.float16}
 
 
-def test_it_names_the_example_cells(capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_classifies_example_cells(capsys: pytest.CaptureFixture[str]) -> None:
     name_real_cells()
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
     assert len(rows) == len(real_examples()) == 12
@@ -46,7 +46,7 @@ def test_it_names_the_example_cells(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow  # predicts hundreds of cells
 @pytest.mark.ci
-def test_its_scores_on_real_cells_are_those_of_its_card(shared: Path, tmp_path: Path) -> None:
+def test_scores_on_real_cells_match_card(shared: Path, tmp_path: Path) -> None:
     cells = shared / "data" / "cellavision_blog"
     mapping = str(cells / "class_folders.json")
     data = tmp_path / "cellavision_blog"
@@ -67,7 +67,7 @@ def test_weights_of_unknown_license_are_refused(laboratories: tuple[str, str]) -
 
 
 @pytest.mark.parametrize(("license", "refused"), [(None, True), ("apache-2.0", False)])
-def test_the_license_of_a_folders_weights_has_to_be_named(
+def test_local_weights_require_a_stated_license(
     license: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Acevedo:
@@ -83,7 +83,7 @@ def test_the_license_of_a_folders_weights_has_to_be_named(
         }  # fmt: skip
 
 
-def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
+def test_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"weight": torch.tensor([1e6])}, tmp_path / "model.safetensors")

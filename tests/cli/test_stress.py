@@ -45,7 +45,7 @@ def test_every_corruption_is_scored_at_four_severities(tested: RunFolder) -> Non
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_page_shows_each_corruption_with_five_cells(tested: RunFolder) -> None:
+def test_page_shows_five_cells_per_corruption(tested: RunFolder) -> None:
     page = (tested.path / "index.html").read_text()
     assert page.count("<figcaption>") == 5 * len(CORRUPTIONS)
     assert all(each.unit.replace(" um", " µm") in page for each in CORRUPTIONS)
@@ -55,7 +55,7 @@ def test_the_page_shows_each_corruption_with_five_cells(tested: RunFolder) -> No
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_an_interrupted_test_resumes_to_the_same_scores(
+def test_interrupted_stress_test_resumes_to_same_scores(
     laboratories: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stress_module, "BLOCK", 8)
@@ -83,7 +83,7 @@ def test_an_interrupted_test_resumes_to_the_same_scores(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_baseline_gives_the_mean_corruption_error(
+def test_baseline_gives_mean_corruption_error(
     laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     first = run(laboratories[0], tmp_path, *FAST)
@@ -101,7 +101,7 @@ def test_a_baseline_gives_the_mean_corruption_error(
         (("--baseline", "nowhere"), "nowhere/record.json is missing"),
     ],
 )
-def test_bad_options_are_named_and_nothing_is_written(
+def test_bad_options_are_reported_and_nothing_written(
     laboratories: tuple[str, str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -114,7 +114,7 @@ def test_bad_options_are_named_and_nothing_is_written(
     assert said in capsys.readouterr().err and not out.exists()
 
 
-def test_a_baseline_of_other_cells_is_refused(
+def test_baseline_of_other_cells_is_refused(
     tested: RunFolder,
     laboratories: tuple[str, str],
     tmp_path: Path,
@@ -129,7 +129,7 @@ def test_a_baseline_of_other_cells_is_refused(
     assert "is not a stress test" in capsys.readouterr().err
 
 
-def test_cells_are_spread_over_the_classes() -> None:
+def test_cells_are_spread_over_classes() -> None:
     labels = np.repeat([3, -1, 0], [60, 10, 40])
     rows = stress_module._choose_cells(labels, 20)
     assert np.bincount(labels[rows]).tolist() == [8, 0, 0, 12]

@@ -41,7 +41,7 @@ def grid(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> str:
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_study_does_what_can_be_done_and_says_what_cannot(
+def test_study_finishes_valid_runs_and_reports_the_others(
     grid: str,
     start: str,
     tmp_path: Path,
@@ -82,7 +82,7 @@ def test_a_study_does_what_can_be_done_and_says_what_cannot(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_toy_study_takes_the_toys_that_are_there(
+def test_toy_study_uses_existing_datasets(
     tmp_path: Path,
     make_domain: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
@@ -104,9 +104,7 @@ def test_the_toy_study_takes_the_toys_that_are_there(
     assert {path.name for path in (tmp_path / "toy").iterdir()} == {"data", "backbone"}
 
 
-def test_a_toy_study_that_lacks_a_domain_has_it_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_toy_study_draws_missing_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(toy, "draw_toys", lambda out: {"acevedo_20": out, "mll_23": out})
     monkeypatch.setattr(toy, "prepare_toys", lambda archives, out: asked.append((archives, out)))
@@ -125,7 +123,7 @@ def test_a_toy_study_that_lacks_a_domain_has_it_drawn(
         (["ceilings", "--slurm", "time=1:00:00"], "a whole number of minutes"),
     ],
 )
-def test_a_mistake_is_named_before_anything_is_done(
+def test_invalid_arguments_fail_before_any_work(
     arguments: list[str],
     message: str,
     tmp_path: Path,

@@ -12,7 +12,7 @@ from hf_wbc.study.progress import StudyProgress
 from hf_wbc.study.runner import Event
 
 
-def test_a_line_names_done_rate_time_left_and_the_running_runs(
+def test_progress_line_shows_percent_rate_time_left_and_running(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path, capsys: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

@@ -61,7 +61,7 @@ def moved(run: RunFolder, model: str, name: str) -> float:
     return float(np.abs(saved(run)[name] - start_of(model)[name]).max())
 
 
-def test_the_folder_is_what_the_design_says(
+def test_run_folder_has_documented_files_and_record(
     train: Train, laboratories: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train("--seed", "7")
@@ -93,7 +93,7 @@ def test_the_folder_is_what_the_design_says(
 
 
 @pytest.mark.parametrize("inputs", ["images", "features"])
-def test_the_saved_model_is_a_plain_transformers_model(
+def test_saved_model_is_a_plain_transformers_model(
     train: Train, laboratories: tuple[str, str], inputs: str
 ) -> None:
     """`pipeline` reproduces predictions.parquet from the images alone."""
@@ -114,7 +114,7 @@ def test_the_saved_model_is_a_plain_transformers_model(
         assert row["predicted"] == NAMES.index(max(found, key=lambda name: found[name]))
 
 
-def test_the_same_command_again_does_nothing(
+def test_repeated_command_does_nothing(
     train: Train, laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
 ) -> None:
     run = train()
@@ -127,7 +127,7 @@ def test_the_same_command_again_does_nothing(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_patience_stops_at_the_named_rule(train: Train) -> None:
+def test_patience_applies_to_selection_rule(train: Train) -> None:
     stuck = ("--steps", "100", "--learning-rate", "0", "--patience", "2")
     record = train(*stuck, "--selection", "source_val").read_record()
     assert record["cost"]["steps"] == 6 and record["selection"]["step"] == 2
@@ -137,14 +137,14 @@ def test_patience_stops_at_the_named_rule(train: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_averaged_weights_lag_behind_the_raw_ones(train: Train, tiny_model: str) -> None:
+def test_averaged_weights_lag_behind_raw_ones(train: Train, tiny_model: str) -> None:
     last = ("--selection", "last", "--warmup-ratio", "0")
     averaged, raw = train(*last, "--ema", "0.999"), train(*last)
     name = "vit.embeddings.patch_embeddings.projection.weight"
     assert 0 < moved(averaged, tiny_model, name) < moved(raw, tiny_model, name)
 
 
-def test_two_accumulated_passes_are_one_of_twice_the_size(train: Train) -> None:
+def test_gradient_accumulation_matches_double_batch_size(train: Train) -> None:
     parts = saved(
         train(*UNCHANGED, "--gradient-accumulation-steps", "2", "--learning-rate", "1e-3")
     )
@@ -153,13 +153,13 @@ def test_two_accumulated_passes_are_one_of_twice_the_size(train: Train) -> None:
         np.testing.assert_allclose(parts[name], whole[name], atol=2e-5, err_msg=name)
 
 
-def test_ranges_given_beside_a_named_augmentation_override_it(train: Train) -> None:
+def test_explicit_ranges_override_named_augmentation(train: Train) -> None:
     run = train("--hue", "0.02", "--augmentation", "light", "--steps", "1")
     strength = run.read_record()["config"]["data"]["augmentation"]
     assert strength == asdict(replace(AUGMENTATIONS["light"], hue=0.02))
 
 
-def test_bf16_computes_otherwise_and_saves_fp32(train: Train) -> None:
+def test_bf16_changes_losses_slightly_and_saves_fp32(train: Train) -> None:
     exact, rounded = train(), train("--mixed-precision", "bf16")
     assert all(values.dtype == np.float32 for values in saved(rounded).values())
     losses = [[row["loss"]["loss"] for row in run.read_history()] for run in (exact, rounded)]
@@ -167,7 +167,7 @@ def test_bf16_computes_otherwise_and_saves_fp32(train: Train) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
 
 
-def test_layer_decay_slows_what_lies_near_the_input(train: Train, tiny_model: str) -> None:
+def test_layer_decay_slows_layers_near_input(train: Train, tiny_model: str) -> None:
     patches = "vit.embeddings.patch_embeddings.projection.weight"
     assert moved(train("--selection", "last"), tiny_model, patches) > 1e-3
     slowed = train("--selection", "last", "--layer-decay", "1e-4", "--weight-decay", "0")
@@ -175,7 +175,7 @@ def test_layer_decay_slows_what_lies_near_the_input(train: Train, tiny_model: st
     assert moved(slowed, tiny_model, "vit.layernorm.weight") > 1e-3
 
 
-def test_a_frozen_backbone_does_not_move(train: Train, tiny_model: str) -> None:
+def test_frozen_backbone_does_not_move(train: Train, tiny_model: str) -> None:
     run = train("--trainable", "frozen", "--bottleneck", "0")
     before, after = start_of(tiny_model), saved(run)
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
@@ -183,9 +183,7 @@ def test_a_frozen_backbone_does_not_move(train: Train, tiny_model: str) -> None:
     assert run.read_record()["model"]["num_trained"] == 11 * 17
 
 
-def test_batch_norm_statistics_follow_the_batches_unless_frozen(
-    train: Train, tmp_path: Path
-) -> None:
+def test_batch_norm_statistics_follow_batches_unless_frozen(train: Train, tmp_path: Path) -> None:
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
@@ -201,7 +199,7 @@ def test_batch_norm_statistics_follow_the_batches_unless_frozen(
     assert moved(frozen, str(model), statistics.replace("running_mean", "weight")) > 1e-3
 
 
-def test_a_set_without_scale_is_used_when_allowed_and_recorded(
+def test_unscaled_dataset_is_used_when_allowed_and_recorded(
     train: Train, make_domain: Any, tmp_path: Path
 ) -> None:
     unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
@@ -210,7 +208,7 @@ def test_a_set_without_scale_is_used_when_allowed_and_recorded(
     assert record["target"][0]["um_per_px"] is None
 
 
-def test_old_flags_still_work_and_name_the_new_ones(
+def test_deprecated_flags_still_work_and_name_replacements(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path, capsys: Any
 ) -> None:
     words = f"--sources {laboratories[0]} --model {tiny_model} --steps 2 --batch-size 8".split()
@@ -229,7 +227,7 @@ def test_old_flags_still_work_and_name_the_new_ones(
     assert len([*tmp_path.glob("*/record.json")]) == 1, "it is one run"
 
 
-def test_help_shows_the_common_flags_and_help_all_every_one(capsys: Any) -> None:
+def test_help_shows_common_flags_and_help_all_shows_all(capsys: Any) -> None:
     shown = []
     for flag in ("--help", "--help-all"):
         assert main(["train", flag]) == 0

@@ -78,7 +78,7 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
         ("--image-size 30", "image size 30 is not a multiple of its patch size, 14 px"),
     ],
 )
-def test_a_mistake_is_said_before_anything_is_written(
+def test_invalid_options_fail_before_anything_is_written(
     refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, said: str
 ) -> None:
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
@@ -86,7 +86,7 @@ def test_a_mistake_is_said_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-def test_classes_that_a_set_does_not_have_are_said_before_training(
+def test_classes_missing_from_target_are_reported_before_training(
     refused: Refused, make_domain: Any, tmp_path: Path
 ) -> None:
     few = str(make_domain(tmp_path / "few", name="few", classes=("monocyte", "basophil")))
@@ -95,14 +95,16 @@ def test_classes_that_a_set_does_not_have_are_said_before_training(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_set_without_scale_is_refused(refused: Refused, make_domain: Any, tmp_path: Path) -> None:
+def test_dataset_without_scale_is_refused(
+    refused: Refused, make_domain: Any, tmp_path: Path
+) -> None:
     unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
     said = refused("--target", unscaled)
     assert f"{unscaled} has no scale" in said and "--allow-unscaled" in said
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_tracker_that_is_not_installed_is_an_error(
+def test_missing_tracker_package_is_an_error(
     refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -110,7 +112,7 @@ def test_a_tracker_that_is_not_installed_is_an_error(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_loss_that_is_no_number_is_said(refused: Refused) -> None:
+def test_non_finite_loss_is_reported(refused: Refused) -> None:
     assert "the loss at step 2 is nan; lower --learning-rate" in refused(
         "--learning-rate", "1e30", "--max-grad-norm", "0"
     )
@@ -129,7 +131,7 @@ def test_a_loss_that_is_no_number_is_said(refused: Refused) -> None:
         ("record.json", "[]", "is "),
     ],
 )
-def test_a_run_folder_that_is_damaged_or_another_run_is_named(
+def test_damaged_or_foreign_run_folder_is_reported(
     run: RunFolder, refused: Refused, file: str, text: str, problem: str
 ) -> None:
     (run.path / file).write_text(text)
@@ -148,7 +150,7 @@ def test_a_run_folder_that_is_damaged_or_another_run_is_named(
         ("../../history.jsonl", "{\n"),
     ],
 )
-def test_a_damaged_checkpoint_is_named(
+def test_damaged_checkpoint_is_reported(
     run: RunFolder, refused: Refused, file: str, text: str, words: list[str]
 ) -> None:
     unfinished(run)
@@ -158,7 +160,7 @@ def test_a_damaged_checkpoint_is_named(
     assert f"delete {run.path}" in said
 
 
-def test_a_checkpoint_of_another_model_is_refused(run: RunFolder, refused: Refused) -> None:
+def test_checkpoint_of_another_model_is_refused(run: RunFolder, refused: Refused) -> None:
     unfinished(run, without="method/classifier.model.classifier.bias")
     assert "was written by another version" in refused()
 
@@ -179,7 +181,7 @@ def unfinished(run: RunFolder, without: str = "") -> None:
     run.record.unlink()
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(
+def test_full_disk_keeps_previous_checkpoint(
     words: list[str], refused: Refused, tmp_path: Path
 ) -> None:
     """A file-size limit simulates a full disk: writing fails halfway."""
@@ -198,14 +200,14 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     assert main(words) == 0 and RunFolder(path).finished
 
 
-def test_a_method_that_adapts_needs_a_target(words: list[str], capsys: Any) -> None:
+def test_adaptation_method_requires_a_target(words: list[str], capsys: Any) -> None:
     at = words.index("--target")
     assert main([*words[:at], *words[at + 2 :], "--method", "dann"]) == 1
     assert "dann adapts to a target; name one with --target" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("states_others", [False, True])
-def test_images_that_lie_in_two_domains_are_named(
+def test_images_shared_by_two_domains_are_reported(
     refused: Refused, laboratories: tuple[str, str], tmp_path: Path, states_others: bool
 ) -> None:
     """A copy under another name shares all images, each in some split, whatever it states."""
@@ -229,7 +231,7 @@ def test_images_that_lie_in_two_domains_are_named(
     assert "omit one of them" in said
 
 
-def test_a_batch_must_hold_every_source(
+def test_batch_must_hold_every_source(
     refused: Refused, make_domain: Any, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     other = str(make_domain(tmp_path / "other", name="other", seed=7))

@@ -25,7 +25,7 @@ def the_problem(root: Path) -> str:
     return problem.what
 
 
-def test_runs_are_found_at_any_depth_and_in_one_order(tmp_path: Path, make_run: MakeRun) -> None:
+def test_runs_are_found_at_any_depth_in_a_fixed_order(tmp_path: Path, make_run: MakeRun) -> None:
     a = make_run(tmp_path / "a" / "deep", "source_only")
     b = make_run(tmp_path / "b", "coral")
     found = collect([tmp_path])
@@ -33,7 +33,7 @@ def test_runs_are_found_at_any_depth_and_in_one_order(tmp_path: Path, make_run: 
     assert [run.path for run in collect([a, tmp_path / "b"]).runs] == [b, a]
 
 
-def test_a_run_says_what_it_was(tmp_path: Path, make_run: MakeRun) -> None:
+def test_run_properties_come_from_its_record(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "coral", seed=3, model="org/net@main", exposed_to=("away",))
     (run,) = collect([tmp_path]).runs
     assert (run.method, run.network, run.seed, run.rule) == ("coral", "net", 3, "source_val")
@@ -41,14 +41,14 @@ def test_a_run_says_what_it_was(tmp_path: Path, make_run: MakeRun) -> None:
     assert run.predictions(["split"]).num_rows == 180 and run.features().num_rows == 180
 
 
-def test_the_same_run_in_two_folders_is_one(tmp_path: Path, make_run: MakeRun) -> None:
+def test_same_run_in_two_folders_is_counted_once(tmp_path: Path, make_run: MakeRun) -> None:
     path = make_run(tmp_path / "a")
     shutil.copytree(path, tmp_path / "b" / path.name)
     found = collect([tmp_path / "a", tmp_path / "b", tmp_path])
     assert len(found.runs) == 1 and not found.problems
 
 
-def test_a_run_that_took_longer_elsewhere_is_the_same(tmp_path: Path, make_run: MakeRun) -> None:
+def test_copy_with_different_cost_is_the_same_run(tmp_path: Path, make_run: MakeRun) -> None:
     path = make_run(tmp_path / "a")
     copy = Path(shutil.copytree(path, tmp_path / "b" / path.name))
     record = json.loads(RunFolder(copy).record.read_text())
@@ -58,7 +58,7 @@ def test_a_run_that_took_longer_elsewhere_is_the_same(tmp_path: Path, make_run: 
     assert len(found.runs) == 1 and not found.problems
 
 
-def test_copies_of_other_content_are_named_and_the_same_one_counts(
+def test_copies_with_different_content_are_reported_and_one_counts(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     path = make_run(tmp_path / "a")
@@ -75,7 +75,7 @@ def test_copies_of_other_content_are_named_and_the_same_one_counts(
     assert len(kept) == 1
 
 
-def test_copies_of_other_predictions_are_named(tmp_path: Path, make_run: MakeRun) -> None:
+def test_copies_with_different_predictions_are_reported(tmp_path: Path, make_run: MakeRun) -> None:
     path = make_run(tmp_path / "a")
     copy = Path(shutil.copytree(path, tmp_path / "b" / path.name))
     other = make_run(tmp_path / "other", "coral")
@@ -88,9 +88,7 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", [0, 1])
-def test_of_two_copies_the_whole_one_counts(
-    tmp_path: Path, make_run: MakeRun, damaged: int
-) -> None:
+def test_intact_copy_replaces_damaged_one(tmp_path: Path, make_run: MakeRun, damaged: int) -> None:
     """The order does not matter: the intact copy replaces the damaged one."""
     path = make_run(tmp_path / "a")
     copies = [path, Path(shutil.copytree(path, tmp_path / "b" / path.name))]
@@ -122,7 +120,7 @@ def test_of_two_copies_the_whole_one_counts(
         (lambda run: run.record.unlink(), "unfinished"),
     ],
 )
-def test_what_cannot_be_compared_is_named(
+def test_unusable_run_is_reported(
     tmp_path: Path, make_run: MakeRun, damage: Callable[[RunFolder], None], words: str
 ) -> None:
     path = make_run(tmp_path)
@@ -135,7 +133,7 @@ def test_what_cannot_be_compared_is_named(
     assert str(tmp_path) not in problem.what
 
 
-def test_a_failed_run_is_named_with_its_error_and_no_places(
+def test_failed_run_is_reported_with_its_error_but_no_paths(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     folder = RunFolder(make_run(tmp_path))
@@ -144,7 +142,7 @@ def test_a_failed_run_is_named_with_its_error_and_no_places(
     assert the_problem(tmp_path).startswith("failed: ValueError: x.parquet is damaged;")
 
 
-def test_a_run_that_is_being_written_is_named(tmp_path: Path, make_run: MakeRun) -> None:
+def test_run_being_written_is_reported(tmp_path: Path, make_run: MakeRun) -> None:
     folder = RunFolder(make_run(tmp_path))
     folder.record.unlink()
     with folder.writing({}, {}):
@@ -152,7 +150,7 @@ def test_a_run_that_is_being_written_is_named(tmp_path: Path, make_run: MakeRun)
 
 
 @pytest.mark.parametrize("name", ["predictions", "features"])
-def test_a_cut_table_is_named_and_its_record_still_counts(
+def test_truncated_table_is_reported_and_record_still_counts(
     tmp_path: Path, make_run: MakeRun, name: str
 ) -> None:
     cut(getattr(RunFolder(make_run(tmp_path)), name))
@@ -163,18 +161,18 @@ def test_a_cut_table_is_named_and_its_record_still_counts(
         getattr(found.runs[0], name)()
 
 
-def test_features_that_were_not_kept_are_no_fault(tmp_path: Path, make_run: MakeRun) -> None:
+def test_missing_features_are_not_a_problem(tmp_path: Path, make_run: MakeRun) -> None:
     RunFolder(make_run(tmp_path)).features.unlink()
     assert not collect([tmp_path]).problems
 
 
-def test_a_models_folder_is_no_run(tmp_path: Path, make_run: MakeRun) -> None:
+def test_model_folder_is_not_a_run(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path / "runs")
     write_json(tmp_path / "config.json", {"model_type": "vit"})
     assert len(collect([tmp_path]).runs) == 1
 
 
-def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+def test_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="contains no run folder"):
         collect([tmp_path])
     with pytest.raises(ValueError, match="is not a folder"):
@@ -183,7 +181,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         collect([])
 
 
-def test_a_record_of_version_1_is_compared_as_it_was(tmp_path: Path, make_run: MakeRun) -> None:
+def test_version_1_record_is_upgraded(tmp_path: Path, make_run: MakeRun) -> None:
     path = make_run(tmp_path, rule="im")
     (new,) = collect([tmp_path]).runs
     found = dict(new.record["selection"])

@@ -1,4 +1,4 @@
-"""A run folder is data: whatever it holds, the others are compared and the damage is named."""
+"""Whatever a damaged run folder contains, the others are compared and the damage is reported."""
 
 import copy
 import json
@@ -61,13 +61,13 @@ def compared(root: Path, out: Path) -> list[str]:
     return [problem.what for problem in comparison.problems]
 
 
-def test_the_records_that_training_writes_have_the_shape(root: Path) -> None:
+def test_training_records_pass_the_shape_check(root: Path) -> None:
     for path in root.iterdir():
         check_training_record(RunFolder(path).read_record())
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_a_part_of_another_kind_is_named_and_the_others_are_compared(
+def test_part_of_wrong_type_is_reported_and_others_are_compared(
     root: Path, tmp_path: Path, value: Any
 ) -> None:
     victim = RunFolder(sorted(root.iterdir())[0])
@@ -89,7 +89,7 @@ def test_a_part_of_another_kind_is_named_and_the_others_are_compared(
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_no_value_anywhere_ends_a_comparison(
+def test_arbitrary_values_never_abort_a_comparison(
     root: Path, tmp_path: Path, num_values: int, num_tables: int
 ) -> None:
     """Every place of a record takes some value of another kind; drawn from a seed."""
@@ -112,16 +112,14 @@ def test_no_value_anywhere_ends_a_comparison(
 
 @pytest.mark.parametrize("name", ["record.json", "config.json"])
 @pytest.mark.parametrize("text", [DEEP, "{" * 1000, "\x00", "", "null", '{"a": 1', "1" * 10_000])
-def test_a_file_that_is_no_record_is_named(
-    root: Path, tmp_path: Path, name: str, text: str
-) -> None:
+def test_malformed_json_file_is_reported(root: Path, tmp_path: Path, name: str, text: str) -> None:
     victim = sorted(root.iterdir())[0]
     (victim / name).write_text(text)
     (problem,) = compared(root, tmp_path / "out")
     assert "damaged" in problem and name in problem
 
 
-def test_folders_that_link_to_themselves_are_skipped(root: Path, tmp_path: Path) -> None:
+def test_recursive_links_are_skipped(root: Path, tmp_path: Path) -> None:
     (root / "again").symlink_to(".")
     (root / "loop").symlink_to("loop")
     (root / "deeper").mkdir()
@@ -130,7 +128,7 @@ def test_folders_that_link_to_themselves_are_skipped(root: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["record.json", "predictions.parquet", "features.parquet"])
-def test_a_folder_in_the_place_of_a_file_is_named(root: Path, tmp_path: Path, name: str) -> None:
+def test_folder_in_place_of_a_file_is_reported(root: Path, tmp_path: Path, name: str) -> None:
     victim = sorted(root.iterdir())[0]
     (victim / name).unlink()
     (victim / name).mkdir()
@@ -153,7 +151,7 @@ DAMAGES: dict[str, Callable[[pa.Table], pa.Table]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_predictions_of_another_shape_are_named(root: Path, tmp_path: Path, damage: str) -> None:
+def test_predictions_of_wrong_shape_are_reported(root: Path, tmp_path: Path, damage: str) -> None:
     path = RunFolder(sorted(root.iterdir())[0]).predictions
     pq.write_table(DAMAGES[damage](pq.read_table(path)), path)
     (problem,) = compared(root, tmp_path / "out")
@@ -162,7 +160,7 @@ def test_predictions_of_another_shape_are_named(root: Path, tmp_path: Path, dama
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_report_is_made_without_damaged_parts(root: Path, tmp_path: Path) -> None:
+def test_report_omits_damaged_parts(root: Path, tmp_path: Path) -> None:
     from hf_wbc.comparison.report import render
 
     path = RunFolder(sorted(root.iterdir())[0])

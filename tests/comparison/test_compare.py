@@ -18,7 +18,7 @@ def compared(root: Path, **options: object) -> Comparison:
     return compare(collect([root]), **{"num_resamples": 300, **options})
 
 
-def test_a_much_better_method_is_really_better(tmp_path: Path, make_run: MakeRun) -> None:
+def test_much_better_method_is_significant(tmp_path: Path, make_run: MakeRun) -> None:
     for method, skill in (("source_only", 0.2), ("coral", 0.25), ("dann", 0.95)):
         for seed in (0, 1):
             make_run(tmp_path, method, seed, skill=skill)
@@ -32,7 +32,7 @@ def test_a_much_better_method_is_really_better(tmp_path: Path, make_run: MakeRun
         assert each.value == pytest.approx(one.macro_f1 - other.macro_f1)
 
 
-def test_seeds_are_averaged_within_a_draw(tmp_path: Path, make_run: MakeRun) -> None:
+def test_seeds_are_averaged_within_a_resample(tmp_path: Path, make_run: MakeRun) -> None:
     one = np.zeros(60, int)
     for seed in (0, 1):
         make_run(tmp_path, "source_only", seed, predicted=one)
@@ -58,7 +58,7 @@ def test_seeds_are_averaged_within_a_draw(tmp_path: Path, make_run: MakeRun) -> 
         {"classes": ("basophil", "monocyte")},
     ],
 )
-def test_what_met_other_conditions_is_not_tested_against(
+def test_runs_under_other_conditions_are_not_tested(
     tmp_path: Path, make_run: MakeRun, other: dict[str, object]
 ) -> None:
     make_run(tmp_path, "source_only")
@@ -67,14 +67,14 @@ def test_what_met_other_conditions_is_not_tested_against(
     assert len(families) == 2 and not any(family.pairs for family in families)
 
 
-def test_rules_that_see_the_same_are_tested_together(tmp_path: Path, make_run: MakeRun) -> None:
+def test_rules_with_same_information_are_tested_together(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "coral", rule="source_val")
     make_run(tmp_path, "coral", rule="last")
     (family,) = compared(tmp_path).families
     assert set(family.names) == {"coral @ source_val", "coral @ last"}
 
 
-def test_another_baseline_can_be_named(tmp_path: Path, make_run: MakeRun) -> None:
+def test_another_baseline_can_be_chosen(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "source_only")
     make_run(tmp_path, "coral")
     (family,) = compared(tmp_path, baseline="coral").families
@@ -83,16 +83,14 @@ def test_another_baseline_can_be_named(tmp_path: Path, make_run: MakeRun) -> Non
         compared(tmp_path, baseline="nope")
 
 
-def test_without_the_usual_baseline_pairs_are_tested(tmp_path: Path, make_run: MakeRun) -> None:
+def test_pairs_are_tested_without_the_default_baseline(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "dann")
     make_run(tmp_path, "coral")
     (family,) = compared(tmp_path).families
     assert family.baseline is None and not family.against and len(family.pairs) == 1
 
 
-def test_missing_predictions_leave_the_scores_and_no_test(
-    tmp_path: Path, make_run: MakeRun
-) -> None:
+def test_missing_predictions_leave_scores_but_no_test(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "source_only")
     RunFolder(make_run(tmp_path, "coral")).predictions.unlink()
     found = compared(tmp_path)
@@ -102,7 +100,7 @@ def test_missing_predictions_leave_the_scores_and_no_test(
     assert "predictions.parquet is missing" in problem.what
 
 
-def test_predictions_that_contradict_the_record_are_named(
+def test_predictions_contradicting_the_record_are_reported(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     make_run(tmp_path, "source_only")
@@ -116,7 +114,7 @@ def test_predictions_that_contradict_the_record_are_named(
     assert problem.place == path.name and "does not reproduce the macro-F1 on away" in problem.what
 
 
-def test_predictions_damaged_inside_are_named(tmp_path: Path, make_run: MakeRun) -> None:
+def test_internally_damaged_predictions_are_reported(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "source_only")
     path = RunFolder(make_run(tmp_path, "coral")).predictions
     content = bytearray(path.read_bytes())
@@ -128,7 +126,7 @@ def test_predictions_damaged_inside_are_named(tmp_path: Path, make_run: MakeRun)
     assert str(tmp_path) not in found.problems[0].what
 
 
-def test_known_groups_are_drawn_whole(tmp_path: Path, make_run: MakeRun) -> None:
+def test_known_groups_are_resampled(tmp_path: Path, make_run: MakeRun) -> None:
     def patients(domain: str) -> list[str | None]:
         return [f"patient {i // 6}" for i in range(60)]
 
@@ -150,7 +148,9 @@ def test_methods_are_ranked_over_directions_and_seeds(tmp_path: Path, make_run: 
     assert test.ranking.differ(0, 2)
 
 
-def test_what_lacks_a_block_is_left_out_by_name(tmp_path: Path, make_run: MakeRun) -> None:
+def test_incomplete_methods_and_blocks_are_left_out_by_name(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
     for seed in (0, 1):
         for method in ("source_only", "coral", "dann", "mcc"):
             if (method, seed) != ("mcc", 1):
@@ -161,7 +161,7 @@ def test_what_lacks_a_block_is_left_out_by_name(tmp_path: Path, make_run: MakeRu
     assert [seed for _, seed in test.left_out_blocks] == [2]
 
 
-def test_nothing_finished_is_refused_by_name(tmp_path: Path, make_run: MakeRun) -> None:
+def test_comparison_without_finished_runs_is_refused(tmp_path: Path, make_run: MakeRun) -> None:
     RunFolder(make_run(tmp_path)).record.unlink()
     with pytest.raises(
         ValueError, match=r"none of the 1 folders contains a finished run: .* unfinished"

@@ -40,7 +40,7 @@ def written(out: Path, *roots: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def test_the_same_records_give_the_same_bytes_wherever_they_lie(tmp_path: Path, runs: Path) -> None:
+def test_same_records_give_same_bytes_in_any_location(tmp_path: Path, runs: Path) -> None:
     moved = Path(shutil.copytree(runs, tmp_path / "elsewhere" / "my runs"))
     first = written(tmp_path / "one", runs)
     assert {
@@ -51,7 +51,7 @@ def test_the_same_records_give_the_same_bytes_wherever_they_lie(tmp_path: Path, 
     assert written(tmp_path / "one", runs) == first, "an earlier comparison is replaced"
 
 
-def test_two_people_who_merge_their_folders_get_one_table(tmp_path: Path, runs: Path) -> None:
+def test_merged_folders_give_one_table_in_any_order(tmp_path: Path, runs: Path) -> None:
     whole = written(tmp_path / "whole", runs)
     for i, path in enumerate(sorted(runs.iterdir())):
         for person in ("alice", "bob"):
@@ -61,13 +61,13 @@ def test_two_people_who_merge_their_folders_get_one_table(tmp_path: Path, runs: 
     assert written(tmp_path / "ab", alice, bob) == written(tmp_path / "ba", bob, alice) == whole
 
 
-def test_no_file_holds_a_place_or_a_date(tmp_path: Path, runs: Path) -> None:
+def test_no_file_contains_a_path_or_date(tmp_path: Path, runs: Path) -> None:
     for name, content in written(tmp_path / "out", runs).items():
         assert str(tmp_path).encode() not in content, name
         assert not re.search(rb"20\d\d-\d\d-\d\d", content), name
 
 
-def test_csv_and_parquet_hold_the_same(tmp_path: Path, runs: Path) -> None:
+def test_csv_and_parquet_agree(tmp_path: Path, runs: Path) -> None:
     written(tmp_path / "out", runs)
     for path in (tmp_path / "out").glob("*.csv"):
         with path.open(newline="") as file:
@@ -76,14 +76,14 @@ def test_csv_and_parquet_hold_the_same(tmp_path: Path, runs: Path) -> None:
         assert rows == [{k: "" if v is None else str(v) for k, v in row.items()} for row in table]
 
 
-def test_a_folder_that_is_not_compared_is_in_every_kind_of_file(tmp_path: Path, runs: Path) -> None:
+def test_excluded_folder_is_listed_in_every_format(tmp_path: Path, runs: Path) -> None:
     (problem,) = collect([runs]).problems
     content = written(tmp_path / "out", runs)
     for name in ("comparison.md", "comparison.tex", "problems.csv"):
         assert problem.place.encode() in content[name] and b"unfinished" in content[name]
 
 
-def test_every_row_of_the_page_is_as_long_as_its_heading(tmp_path: Path, runs: Path) -> None:
+def test_markdown_rows_have_as_many_cells_as_headings(tmp_path: Path, runs: Path) -> None:
     page = written(tmp_path / "out", runs)["comparison.md"].decode()
     tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
     assert len(tables) >= 8
@@ -92,9 +92,7 @@ def test_every_row_of_the_page_is_as_long_as_its_heading(tmp_path: Path, runs: P
         assert len(widths) == 1, table
 
 
-def test_latex_is_balanced_and_its_rows_are_as_long_as_its_columns(
-    tmp_path: Path, runs: Path
-) -> None:
+def test_latex_is_balanced_and_rows_match_columns(tmp_path: Path, runs: Path) -> None:
     paper = written(tmp_path / "out", runs)["comparison.tex"].decode()
     plain = re.sub(r"\\[{}\\&]", "", paper.replace("\\\\", ""))
     assert plain.count("{") == plain.count("}")
@@ -106,7 +104,7 @@ def test_latex_is_balanced_and_its_rows_are_as_long_as_its_columns(
         assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
 
 
-def test_what_saw_target_labels_is_never_unmarked(tmp_path: Path, runs: Path) -> None:
+def test_results_using_target_labels_are_always_marked(tmp_path: Path, runs: Path) -> None:
     page = written(tmp_path / "out", runs)["comparison.md"].decode()
     blocks = re.split(r"^#+ ", page, flags=re.MULTILINE)
     tables = [re.findall(r"^\|.*", block, re.MULTILINE) for block in blocks]
@@ -121,25 +119,25 @@ def test_what_saw_target_labels_is_never_unmarked(tmp_path: Path, runs: Path) ->
     assert "Oracle" in picked and "coral" in picked
 
 
-def test_exposed_rows_are_marked_and_the_mark_explained(tmp_path: Path, runs: Path) -> None:
+def test_exposed_rows_are_marked_and_explained(tmp_path: Path, runs: Path) -> None:
     page = written(tmp_path / "out", runs)["comparison.md"].decode()
     assert "| dann † | last |" in page and "† The backbone was pre-trained on" in page
     assert "| mcc ‡ | source\\_val |" in page and "‡ It is not recorded what" in page
 
 
-def test_other_classes_have_a_table_of_their_own(tmp_path: Path, runs: Path) -> None:
+def test_other_classes_have_a_separate_table(tmp_path: Path, runs: Path) -> None:
     page = written(tmp_path / "out", runs)["comparison.md"].decode()
     assert page.count("## home → away\n") == 2 and "merged: neutrophil\\_banded" in page
 
 
-def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+def test_unrelated_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("ten years")
     with pytest.raises(ValueError, match="not a folder that `hf-wbc compare` wrote"):
         check_output_folder(tmp_path)
     check_output_folder(tmp_path / "new")
 
 
-def test_signs_of_the_markup_stand_for_themselves() -> None:
+def test_markup_characters_are_escaped() -> None:
     table = Table(("a_b",), (("x|y*z_ <p>",), (Strong("5 % & $3 #1 {~^}\\"),)))
     section = Section("one_two", 2, ("50 % → 1",), table)
     assert markdown([section]) == (
@@ -154,14 +152,14 @@ def test_signs_of_the_markup_stand_for_themselves() -> None:
     )
 
 
-def test_a_record_of_another_version_is_named_on_the_page(tmp_path: Path, runs: Path) -> None:
+def test_record_of_another_version_is_reported_on_the_page(tmp_path: Path, runs: Path) -> None:
     (run, *_) = collect([runs]).runs
     write_json(RunFolder(run.path).record, {**run.record, "version": 99})
     page = written(tmp_path / "out", runs)["comparison.md"].decode()
     assert f"| {run.name} | of another version: record.json has version 99" in page
 
 
-def test_a_narrow_terminal_loses_wide_columns_in_their_order() -> None:
+def test_narrow_terminal_drops_wide_columns_in_order() -> None:
     table = Table(
         ("name", "one", "two", "three"), (("abcdef", "1", "22", "333"),), 1, ("two", "one")
     )

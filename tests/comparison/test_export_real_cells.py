@@ -8,7 +8,7 @@ from hf_wbc.cli.main import main
 STUDY = Path(__file__).resolve().parents[2] / "docs" / "real_cells"
 
 
-def test_the_table_is_written_again_from_the_records_alone(tmp_path: Path) -> None:
+def test_table_is_reproduced_from_records(tmp_path: Path) -> None:
     with tarfile.open(STUDY / "records.tar.xz") as archive:
         archive.extractall(tmp_path / "runs", filter="data")
     out = tmp_path / "comparison"

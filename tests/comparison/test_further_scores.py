@@ -21,7 +21,7 @@ from hf_wbc.taxonomy import NAMES
 MakeRun = Callable[..., Path]
 
 
-def test_scores_are_those_of_scikit_learn_averaged_over_seeds(
+def test_further_scores_match_sklearn_averaged_over_seeds(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     for seed in (0, 1):
@@ -55,7 +55,7 @@ def test_scores_are_those_of_scikit_learn_averaged_over_seeds(
     assert row["mcc_low"] < row["mcc"] < row["mcc_high"]
 
 
-def test_patients_are_drawn_where_they_are_known(tmp_path: Path, make_run: MakeRun) -> None:
+def test_known_patients_are_resampled(tmp_path: Path, make_run: MakeRun) -> None:
     num = 60
     make_run(tmp_path, groups=lambda domain: [f"{domain}_{i % 4}" for i in range(num)])
     collection = collect([tmp_path])
@@ -65,7 +65,7 @@ def test_patients_are_drawn_where_they_are_known(tmp_path: Path, make_run: MakeR
     assert found.unit == "group"
 
 
-def test_a_run_without_probabilities_is_a_problem(tmp_path: Path, make_run: MakeRun) -> None:
+def test_run_without_probabilities_is_a_problem(tmp_path: Path, make_run: MakeRun) -> None:
     path = RunFolder(make_run(tmp_path)).predictions
     pq.write_table(pq.read_table(path).drop_columns(["p_monocyte"]), path)
     found, problems = further_scores(result_rows(collect([tmp_path]).runs))

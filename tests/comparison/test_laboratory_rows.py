@@ -50,7 +50,7 @@ def write_evaluation(root: Path, model: Path, laboratory: str, macro_f1: float) 
     RunFolder(folder).write_record(record)
 
 
-def test_a_run_scores_its_targets_and_evaluations_of_its_model_the_other_laboratories(
+def test_target_scores_come_from_runs_and_others_from_evaluations(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = make_run(tmp_path / "runs", seed=3)
@@ -69,7 +69,7 @@ def test_a_run_scores_its_targets_and_evaluations_of_its_model_the_other_laborat
     assert str(tmp_path) not in evaluated.command
 
 
-def test_a_source_is_scored_where_there_is_no_target(
+def test_run_without_target_is_scored_on_its_source(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = make_run(tmp_path, target=None)
@@ -78,7 +78,7 @@ def test_a_source_is_scored_where_there_is_no_target(
     assert score.is_home and score.images == "test"
 
 
-def test_a_combination_names_the_budget_and_runs_of_its_members(
+def test_combination_states_budget_and_runs_of_its_members(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     runs = [make_run(tmp_path / "runs", seed=seed) for seed in (0, 1)]
@@ -95,14 +95,14 @@ def test_a_combination_names_the_budget_and_runs_of_its_members(
         collect_scores("ensemble", [both])
 
 
-def test_an_unfinished_run_is_named(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_unfinished_run_is_reported(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run / "record.json").unlink()
     with pytest.raises(ValueError, match=run.name):
         collect_scores("robust", [run])
 
 
-def test_scores_are_read_as_they_were_written_and_replaced_by_newer_ones(
+def test_scores_round_trip_and_newer_ones_replace_older(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = make_run(tmp_path / "runs")
@@ -127,7 +127,7 @@ def test_scores_are_read_as_they_were_written_and_replaced_by_newer_ones(
         {"inputs": "features", "model": "/weights/net", "merge": ("a=b", "c=d"), "bottleneck": 0},
     ],
 )
-def test_the_training_command_parses_into_its_configuration(
+def test_training_command_parses_into_its_configuration(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = TrainConfig(sources=("data/a",), **changes)

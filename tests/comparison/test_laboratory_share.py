@@ -1,4 +1,4 @@
-"""What the features of runs hold of the laboratory, averaged over seeds, and what is damaged."""
+"""How much features reveal the laboratory, averaged over seeds; damaged files are reported."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,7 +63,7 @@ def measured(root: Path) -> Shares:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_method_without_the_laboratory_in_its_features_has_a_higher_index(
+def test_features_without_laboratory_have_higher_robustness_index(
     root: Path, measured: Shares
 ) -> None:
     by_name = {each.name: each for each in measured[0]}
@@ -79,7 +79,7 @@ def test_a_method_without_the_laboratory_in_its_features_has_a_higher_index(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_damaged_features_are_a_problem_and_the_others_are_measured(measured: Shares) -> None:
+def test_damaged_features_are_reported_and_others_measured(measured: Shares) -> None:
     shares, problems = measured
     assert len(problems) == 1 and "features.parquet" in problems[0].what
     assert {each.name: each.num_runs for each in shares} == {"source_only": 2, "coral": 1}
@@ -87,7 +87,7 @@ def test_damaged_features_are_a_problem_and_the_others_are_measured(measured: Sh
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_section_is_left_out_unless_it_was_measured(root: Path, measured: Shares) -> None:
+def test_section_is_omitted_unless_measured(root: Path, measured: Shares) -> None:
     comparison = compare(collect([root]), num_resamples=10)
     assert not list(optional_sections(comparison))
     comparison = replace(comparison, laboratory_shares=measured[0])

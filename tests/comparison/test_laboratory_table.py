@@ -35,14 +35,14 @@ def lines(*scores: LaboratoryScore) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows if row[0].strip() not in ("row", "---")]
 
 
-def test_the_pages_are_rendered_from_the_records() -> None:
+def test_pages_match_the_records() -> None:
     scores = read_scores(ROOT / RECORDS)
     assert scores
     for page, text in rendered(ROOT, scores).items():
         assert page.read_text(encoding="utf-8") == text, "python -m hf_wbc.cli.laboratory_table"
 
 
-def test_a_row_is_the_mean_over_seeds_and_the_last_column_over_other_laboratories() -> None:
+def test_row_is_mean_over_seeds_and_last_column_over_laboratories() -> None:
     second = replace(SCORE, seed=1, macro_f1=0.6, low=0.5, high=0.7)
     elsewhere = [replace(each, laboratory="c", macro_f1=0.2) for each in (SCORE, second)]
     home = replace(SCORE, laboratory="a", macro_f1=0.9)
@@ -52,14 +52,14 @@ def test_a_row_is_the_mean_over_seeds_and_the_last_column_over_other_laboratorie
     ]  # fmt: skip
 
 
-def test_scores_of_other_images_or_classes_have_a_column_of_their_own() -> None:
+def test_scores_of_other_images_or_classes_have_separate_columns() -> None:
     fewer = replace(SCORE, row="plain", images="test", num_images=60)
     first, second = lines(SCORE, fewer)
     assert first[3:] == [".400 [.300, .500]", "–", "–"]
     assert second[3:] == ["–", ".400 [.300, .500]", "–"]
 
 
-def test_one_source_and_leaving_one_out_are_two_tables() -> None:
+def test_single_source_and_leave_one_out_are_separate_tables() -> None:
     left_out = [
         replace(SCORE, sources=("a", "c"), laboratory="b"),
         replace(SCORE, sources=("a", "b"), laboratory="c", run="4567"),
@@ -69,12 +69,12 @@ def test_one_source_and_leaving_one_out_are_two_tables() -> None:
     assert [len(row) for row in lines(SCORE, *left_out)] == [5, 6]
 
 
-def test_two_runs_of_one_seed_are_named() -> None:
+def test_two_runs_of_one_seed_are_reported() -> None:
     with pytest.raises(ValueError, match=r"0123.*4567"):
         render_tables([SCORE, replace(SCORE, run="4567")])
 
 
-def test_tables_replace_what_stands_between_the_marks() -> None:
+def test_tables_replace_text_between_markers() -> None:
     page = f"before\n{START}\nold\n{END}\nafter\n"
     assert replace_tables(page, "new") == f"before\n{START}\nnew\n{END}\nafter\n"
     with pytest.raises(ValueError, match="no line"):

@@ -11,7 +11,7 @@ def test_every_row_is_marked_as_reported_with_its_source() -> None:
         assert 0 < row.macro_f1 <= row.accuracy < 1
 
 
-def test_the_winners_come_first_and_in_their_order() -> None:
+def test_winners_come_first_in_order() -> None:
     ranked = [row for row in reported_scores("wbc_2") if row.rank]
     assert [row.rank for row in ranked] == [1, 2, 3]
     assert [row.macro_f1 for row in ranked] == [0.67, 0.66, 0.63]

@@ -28,7 +28,7 @@ def looks() -> AnnotationTable:
     return annotated(np.stack([first, *again], 1))
 
 
-def test_agreement_is_as_scikit_learn_counts_it(looks: AnnotationTable) -> None:
+def test_agreement_matches_sklearn(looks: AnnotationTable) -> None:
     found = noise_ceiling(looks)
     assert found["num_annotated"] == 300 and found["num_looked_at_again"] == 100
     for pair, (a, b) in zip(found["pairs"], [(0, 1), (0, 2), (1, 2)], strict=True):
@@ -52,7 +52,7 @@ def test_agreement_is_as_scikit_learn_counts_it(looks: AnnotationTable) -> None:
     assert found["pairs"][0]["second_look"] == "first re-annotation"
 
 
-def test_the_interval_of_kappa_is_that_of_drawn_images(looks: AnnotationTable) -> None:
+def test_kappa_interval_matches_bootstrap(looks: AnnotationTable) -> None:
     rng = np.random.default_rng(0)
     a, b = looks.ratings[:100, 0], looks.ratings[:100, 1]
     rows = rng.integers(0, 100, (300, 100))
@@ -61,7 +61,7 @@ def test_the_interval_of_kappa_is_that_of_drawn_images(looks: AnnotationTable) -
     assert pair["intervals"]["kappa"] == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.03)
 
 
-def test_a_look_outside_the_eleven_is_an_error_and_a_reference_outside_is_no_row() -> None:
+def test_second_look_outside_classes_is_an_error_and_reference_is_skipped() -> None:
     blast = class_id("myeloblast")
     found = noise_ceiling(
         annotated(
@@ -80,7 +80,7 @@ def test_a_look_outside_the_eleven_is_an_error_and_a_reference_outside_is_no_row
     assert found["bad_lines"] == ["line 9: bad"]
 
 
-def test_errors_are_told_by_lineage() -> None:
+def test_errors_are_counted_by_lineage() -> None:
     names = [
         ("myelocyte", "metamyelocyte"),
         ("myelocyte", "neutrophil_segmented"),
@@ -98,7 +98,7 @@ def test_errors_are_told_by_lineage() -> None:
     assert empty["num_images"] == 0 and "macro_f1" not in empty
 
 
-def test_merged_classes_are_one_and_the_mildest_of_them_counts() -> None:
+def test_merged_classes_agree_and_mildest_error_counts() -> None:
     banded, segmented, meta = (
         class_id(name) for name in ("neutrophil_banded", "neutrophil_segmented", "metamyelocyte")
     )
@@ -114,12 +114,12 @@ def test_merged_classes_are_one_and_the_mildest_of_them_counts() -> None:
     }  # fmt: skip
 
 
-def test_one_class_that_is_always_named_alike_is_agreement_but_no_kappa() -> None:
+def test_single_class_has_agreement_but_zero_kappa() -> None:
     (pair, *_) = noise_ceiling(annotated([[0, 0, MISSING]] * 5))["pairs"]
     assert pair["accuracy"] == pair["macro_f1"] == 1.0 and pair["kappa"] == 0.0
 
 
-def test_it_is_plain_json_and_the_same_each_time(looks: AnnotationTable) -> None:
+def test_noise_ceiling_is_json_and_deterministic(looks: AnnotationTable) -> None:
     first, second = (json.dumps(noise_ceiling(looks), allow_nan=False) for _ in range(2))
     assert first == second
     assert json.loads(first)["pairs"][0]["class_names"] == [*NAMES, "outside the eleven classes"]

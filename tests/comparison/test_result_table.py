@@ -20,9 +20,7 @@ def headline(root: Path) -> list[ResultRow]:
     return [row for row in result_rows(collect([root]).runs) if row.setting.is_headline]
 
 
-def test_scores_are_means_over_seeds_of_what_was_predicted(
-    tmp_path: Path, make_run: MakeRun
-) -> None:
+def test_scores_are_means_over_seeds(tmp_path: Path, make_run: MakeRun) -> None:
     for seed in (0, 1, 2):
         make_run(tmp_path, seed=seed)
     (row,) = headline(tmp_path)
@@ -52,7 +50,7 @@ def test_scores_are_means_over_seeds_of_what_was_predicted(
     assert row.hours == pytest.approx(3 * 3.6 / 3600) and row.peak_memory_bytes == 2**30
 
 
-def test_one_seed_has_no_spread(tmp_path: Path, make_run: MakeRun) -> None:
+def test_single_seed_has_no_spread(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path)
     assert headline(tmp_path)[0].spread is None
 
@@ -66,7 +64,7 @@ def test_one_seed_has_no_spread(tmp_path: Path, make_run: MakeRun) -> None:
         {"target": "elsewhere"},
     ],
 )
-def test_what_cannot_be_compared_is_on_another_sheet(
+def test_incomparable_runs_are_in_different_settings(
     tmp_path: Path, make_run: MakeRun, other: dict[str, object]
 ) -> None:
     make_run(tmp_path, "source_only")
@@ -74,13 +72,13 @@ def test_what_cannot_be_compared_is_on_another_sheet(
     assert len({row.setting for row in headline(tmp_path)}) == 2
 
 
-def test_the_best_is_first_on_its_sheet(tmp_path: Path, make_run: MakeRun) -> None:
+def test_best_method_is_listed_first(tmp_path: Path, make_run: MakeRun) -> None:
     for method, skill in (("coral", 0.2), ("dann", 0.9), ("mcc", 0.5)):
         make_run(tmp_path, method, skill=skill)
     assert [row.method for row in headline(tmp_path)] == ["dann", "mcc", "coral"]
 
 
-def test_settings_that_differ_make_rows_that_say_so(tmp_path: Path, make_run: MakeRun) -> None:
+def test_rows_name_the_settings_that_differ(tmp_path: Path, make_run: MakeRun) -> None:
     for lr in (0.1, 0.2):
         for seed in (0, 1):
             make_run(tmp_path, "coral", seed=seed, learning_rate=lr)
@@ -94,14 +92,14 @@ def test_settings_that_differ_make_rows_that_say_so(tmp_path: Path, make_run: Ma
     assert {len(row.seeds) for row in found if row.method == "coral"} == {2}
 
 
-def test_other_training_images_make_another_row(tmp_path: Path, make_run: MakeRun) -> None:
+def test_other_training_images_make_a_separate_row(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path)
     make_run(tmp_path, seed=1, versions={"home": "home of last year"})
     found = headline(tmp_path)
     assert len(found) == 2 and all("home data" in row.variant for row in found)
 
 
-def test_another_rule_or_depth_of_training_makes_another_row(
+def test_another_rule_or_depth_of_training_makes_a_separate_row(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     make_run(tmp_path)
@@ -111,7 +109,7 @@ def test_another_rule_or_depth_of_training_makes_another_row(
     assert found == {("source_val", "full"), ("last", "full"), ("source_val", "frozen")}
 
 
-def test_networks_whose_weights_were_drawn_share_a_row_over_seeds(
+def test_randomly_initialized_networks_share_a_row_over_seeds(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     for seed in (0, 1):
@@ -120,9 +118,7 @@ def test_networks_whose_weights_were_drawn_share_a_row_over_seeds(
     assert row.seeds == (0, 1)
 
 
-def test_a_training_with_and_without_the_oracle_counts_once(
-    tmp_path: Path, make_run: MakeRun
-) -> None:
+def test_run_with_and_without_oracle_counts_once(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, oracle=True)
     make_run(tmp_path, oracle=False)
     (row,) = headline(tmp_path)
@@ -141,14 +137,14 @@ def test_a_training_with_and_without_the_oracle_counts_once(
         ("unknown", ("away",), "yes"),
     ],
 )
-def test_a_backbone_that_has_seen_the_laboratory_is_marked(
+def test_backbone_exposed_to_the_laboratory_is_marked(
     tmp_path: Path, make_run: MakeRun, exposure: str, exposed_to: tuple[str, ...], exposed: str
 ) -> None:
     make_run(tmp_path, exposure=exposure, exposed_to=exposed_to)
     assert headline(tmp_path)[0].exposed == exposed
 
 
-def test_without_a_target_the_own_test_images_are_what_counts(
+def test_source_test_images_are_the_headline_without_target(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     make_run(tmp_path, target=None)
@@ -156,7 +152,7 @@ def test_without_a_target_the_own_test_images_are_what_counts(
     assert (row.domain, row.role, row.split) == ("home", "source", "test")
 
 
-def test_every_split_that_was_scored_has_a_row(tmp_path: Path, make_run: MakeRun) -> None:
+def test_every_scored_split_has_a_row(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path)
     found = {(row.role, row.split) for row in result_rows(collect([tmp_path]).runs)}
     assert found == {

@@ -22,7 +22,7 @@ def found(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
     return compare(collect([root]), num_resamples=50)
 
 
-def test_every_number_of_labels_has_tests_of_its_own(found: Comparison) -> None:
+def test_each_number_of_labels_is_tested_separately(found: Comparison) -> None:
     families = {each.setting.num_target_labels: each for each in found.families}
     assert set(families) == {0, 50, 200} and len(found.families) == 3
     assert set(families[0].names) == {"source_only", "dann", "coral"}
@@ -31,7 +31,7 @@ def test_every_number_of_labels_has_tests_of_its_own(found: Comparison) -> None:
     assert {row["num_target_labels"] for row in flat_tables(found)["rows"]} == {0, 50, 200}
 
 
-def test_a_table_has_a_column_for_each_number(found: Comparison) -> None:
+def test_table_has_a_column_for_each_number_of_labels(found: Comparison) -> None:
     section = label_budget_section(found)
     assert section is not None and section.table is not None
     assert section.table.headings[-3:] == ("0 labels", "50 labels", "200 labels")
@@ -42,8 +42,6 @@ def test_a_table_has_a_column_for_each_number(found: Comparison) -> None:
     assert "away with 50 labels" in text and "By number of target labels" in text
 
 
-def test_without_labels_there_is_no_such_table(
-    make_run: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_no_table_without_target_labels(make_run: Callable[..., Path], tmp_path: Path) -> None:
     make_run(tmp_path)
     assert label_budget_section(compare(collect([tmp_path]), num_resamples=10)) is None

@@ -14,7 +14,7 @@ class Found:
     problems: tuple[Problem, ...]
 
 
-def test_folders_with_one_problem_share_a_line() -> None:
+def test_folders_with_the_same_problem_share_a_line() -> None:
     many = tuple(Problem(Path(name), "damaged", name) for name in "abcdef")
     section = _problems(Found((*many, Problem(Path("g"), "failed", "g"))))  # type: ignore[arg-type]
     assert section.table is not None

@@ -14,7 +14,7 @@ def annotated(*rows: tuple[int, int, int]) -> AnnotationTable:
     return AnnotationTable(ids, np.array(rows), {"XX": 2}, ("line 7: 3 fields",))
 
 
-def test_the_participants_stand_beside_runs_on_the_challenges_domains_alone() -> None:
+def test_participants_are_listed_only_for_challenge_domains() -> None:
     assert [*reference_sections(["toy_a", "my_lab"])] == []
     (section,) = reference_sections(["acevedo_20", "wbc_2"])
     said = markdown([section])
@@ -23,7 +23,7 @@ def test_the_participants_stand_beside_runs_on_the_challenges_domains_alone() ->
     assert "| 0.67 | 0.78 |" in said
 
 
-def test_pairs_and_classes_are_told_with_what_was_left_out() -> None:
+def test_pairs_and_classes_state_what_was_left_out() -> None:
     rows = [(0, 0, MISSING), (0, 1, MISSING), (8, 8, 8), (8, OUTSIDE, 8), (OUTSIDE, 0, 0)]
     ceiling = noise_ceiling(annotated(*rows))
     pairs, classes = ceiling_sections(ceiling)
@@ -45,13 +45,13 @@ def test_pairs_and_classes_are_told_with_what_was_left_out() -> None:
     assert "XX (2)" in said and "line 7: 3 fields" in said
 
 
-def test_an_archive_that_was_annotated_once_has_no_ceiling() -> None:
+def test_archive_annotated_once_has_no_ceiling() -> None:
     (section,) = ceiling_sections(noise_ceiling(annotated((0, MISSING, MISSING))))
     assert section.table is None
     assert "No second annotations: 1 image annotated once" in section.paragraphs[0]
 
 
-def test_flat_rows_hold_one_value_a_cell_under_the_same_keys() -> None:
+def test_ceiling_rows_are_flat_with_equal_keys() -> None:
     ceiling = noise_ceiling(annotated((0, 0, MISSING), (8, 3, 3), (2, 2, 2)))
     rows = ceiling_rows(ceiling)
     assert len({tuple(row) for row in rows}) == 1

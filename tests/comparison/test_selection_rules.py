@@ -31,7 +31,7 @@ def judged(root: Path) -> RuleRegrets:
     return rule_regrets(result_rows(collect([root]).runs))
 
 
-def test_within_a_run_each_rule_picks_its_best_evaluation(
+def test_each_rule_picks_its_best_evaluation_within_a_run(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     make_run(tmp_path, "a", history=A)
@@ -47,7 +47,7 @@ def test_within_a_run_each_rule_picks_its_best_evaluation(
     assert by_method["a", "source_val"] == 0.4 and by_method["b", "im"] == 0.7
 
 
-def test_among_runs_each_rule_picks_one_of_all(tmp_path: Path, make_run: MakeRun) -> None:
+def test_each_rule_picks_one_run_among_all(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "a", history=A, kept_step=10)
     make_run(tmp_path, "b", history=B, kept_step=20)
     among = {each.rule: each for each in judged(tmp_path).among}
@@ -64,7 +64,7 @@ def test_among_runs_each_rule_picks_one_of_all(tmp_path: Path, make_run: MakeRun
     assert "last" not in among, "a step says nothing of one run against another"
 
 
-def test_seeds_are_chosen_among_on_their_own(tmp_path: Path, make_run: MakeRun) -> None:
+def test_each_seed_is_judged_separately(tmp_path: Path, make_run: MakeRun) -> None:
     for seed in (0, 1):
         for method in ("a", "b"):
             make_run(tmp_path, method, seed)
@@ -72,28 +72,30 @@ def test_seeds_are_chosen_among_on_their_own(tmp_path: Path, make_run: MakeRun) 
     assert {(each.seed, each.num_candidates) for each in among} == {(0, 2), (1, 2)}
 
 
-def test_a_second_phase_is_chosen_in_alone(tmp_path: Path, make_run: MakeRun) -> None:
+def test_only_second_phase_is_judged(tmp_path: Path, make_run: MakeRun) -> None:
     history = [line(10, 0.99, 0.9, 9.0), line(20, 0.5, 0.3, 1.0, "adapt")]
     make_run(tmp_path, history=history)
     within = {each.rule: each for each in judged(tmp_path).within}
     assert within["source_val"].score == 0.3 and within["oracle"].score == 0.3
 
 
-def test_a_training_kept_by_two_rules_is_judged_once(tmp_path: Path, make_run: MakeRun) -> None:
+def test_training_kept_by_two_rules_is_judged_once(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, history=A)
     make_run(tmp_path, history=A, rule="last")
     found = judged(tmp_path)
     assert found.num_runs == 1 and found.within[0].num_runs == 1
 
 
-def test_trainings_without_the_oracle_are_counted(tmp_path: Path, make_run: MakeRun) -> None:
+def test_trainings_without_oracle_are_counted(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "a", history=A)
     make_run(tmp_path, "b", history=[line(20, 0.8, None, 2.0)], oracle=False)
     found = judged(tmp_path)
     assert (found.num_runs, found.num_without) == (1, 1)
 
 
-def test_directions_of_other_images_are_judged_apart(tmp_path: Path, make_run: MakeRun) -> None:
+def test_directions_on_other_images_are_judged_separately(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
     make_run(tmp_path, "a")
     make_run(tmp_path, "a", versions={"away": "of another year"})
     assert {each.num_candidates for each in judged(tmp_path).among} == {1}

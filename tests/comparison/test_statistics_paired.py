@@ -25,9 +25,7 @@ def images(num: int, skills: tuple[float, ...], seed: int = 0) -> tuple[np.ndarr
     ("merge", "classes"),
     [((), ()), (("eosinophil=basophil",), ()), ((), CLASSES)],
 )
-def test_undrawn_scores_are_those_of_the_metric(
-    merge: tuple[str, ...], classes: tuple[str, ...]
-) -> None:
+def test_observed_scores_match_metric(merge: tuple[str, ...], classes: tuple[str, ...]) -> None:
     labels, *predictions = images(200, (0.5, 0.8))
     labels[:5] = -1
     observed, _ = resampled_macro_f1(Scoring(labels, merge, classes), predictions, 2)
@@ -44,7 +42,7 @@ def naive_macro_f1(labels: np.ndarray, found: np.ndarray) -> float:
     return float(np.mean([2 * correct / both for correct, both in counts]))
 
 
-def test_draws_are_those_of_images_with_replacement() -> None:
+def test_resampling_draws_images_with_replacement() -> None:
     labels, *predictions = images(150, (0.4, 0.7))
     _, drawn = resampled_macro_f1(Scoring(labels, (), ()), predictions, 3000, seed=1)
     rng = np.random.default_rng(7)
@@ -59,7 +57,7 @@ def test_draws_are_those_of_images_with_replacement() -> None:
     assert gaps[0] == pytest.approx(gaps[1], rel=0.1)
 
 
-def test_the_same_predictions_do_not_differ() -> None:
+def test_identical_predictions_do_not_differ() -> None:
     labels, one, _ = images(100, (0.5, 0.5))
     observed, drawn = resampled_macro_f1(Scoring(labels, (), ()), [one, one.copy()], 200)
     (found,) = differences(drawn, observed, [(0, 1)])
@@ -71,7 +69,7 @@ def test_the_same_predictions_do_not_differ() -> None:
     ) and not found.is_significant
 
 
-def test_a_difference_turned_round_has_the_other_sign() -> None:
+def test_reversed_difference_has_opposite_sign() -> None:
     labels, *predictions = images(100, (0.5, 0.8))
     observed, drawn = resampled_macro_f1(Scoring(labels, (), ()), predictions, 200)
     one, other = differences(drawn, observed, [(0, 1), (1, 0)])
@@ -79,7 +77,7 @@ def test_a_difference_turned_round_has_the_other_sign() -> None:
     assert one.low == pytest.approx(-other.high)
 
 
-def test_where_nothing_differs_one_test_in_twenty_says_so() -> None:
+def test_false_positive_rate_is_five_percent() -> None:
     p = []
     for seed in range(300):
         labels, *predictions = images(200, (0.6, 0.6), seed)
@@ -89,7 +87,7 @@ def test_where_nothing_differs_one_test_in_twenty_says_so() -> None:
     assert stats.kstest(p, "uniform").pvalue > 0.001
 
 
-def test_cells_of_one_patient_that_are_alike_tell_less() -> None:
+def test_correlated_cells_of_a_patient_widen_the_interval() -> None:
     labels, one, other = images(60, (0.5, 0.8))
     labels, one, other = (np.repeat(each, 5) for each in (labels, one, other))
     patients = np.repeat(np.arange(60), 5).astype(str)
@@ -100,7 +98,7 @@ def test_cells_of_one_patient_that_are_alike_tell_less() -> None:
     assert errors[1] == pytest.approx(errors[0] * np.sqrt(5), rel=0.1)
 
 
-def test_a_class_that_a_draw_lacks_is_not_counted_in_it() -> None:
+def test_class_missing_from_a_draw_is_not_counted() -> None:
     labels = np.array([0, 9, 9, 9])
     _, drawn = resampled_macro_f1(Scoring(labels, (), ()), [np.full(4, 9)], 500)
     assert (drawn == 1).any(), "draws of monocytes alone are all right"
@@ -108,7 +106,7 @@ def test_a_class_that_a_draw_lacks_is_not_counted_in_it() -> None:
     assert np.mean(drawn == 1) == pytest.approx(lacking, abs=0.07)
 
 
-def test_p_is_the_normal_distributions() -> None:
+def test_p_value_matches_normal_distribution() -> None:
     values, errors = np.array([0.0, 1.0, -2.5, 1.0]), np.array([0.0, 1.0, 1.0, 0.0])
     expected = [1, 2 * stats.norm.sf(1), 2 * stats.norm.sf(2.5), 0]
     assert normal_p(values, errors) == pytest.approx(expected)
@@ -116,7 +114,7 @@ def test_p_is_the_normal_distributions() -> None:
 
 @example([0.04, 0.045])
 @given(st.lists(st.floats(0, 0.1), min_size=1, max_size=12))
-def test_holm_rejects_what_stepping_down_rejects(p: list[float]) -> None:
+def test_holm_matches_step_down_procedure(p: list[float]) -> None:
     corrected = holm(np.array(p))
     for level in (0.01, 0.05, 0.2):
         rejected, left = set(), sorted(range(len(p)), key=lambda i: p[i])

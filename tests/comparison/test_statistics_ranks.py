@@ -8,7 +8,7 @@ from hf_wbc.comparison.statistics import block_ranks, friedman, rank, studentize
 
 
 @pytest.mark.parametrize("levels", [4, 1000])
-def test_friedman_is_scipys_with_ties_and_without(levels: int) -> None:
+def test_friedman_matches_scipy_with_and_without_ties(levels: int) -> None:
     scores = np.random.default_rng(levels).integers(0, levels, (9, 7)).astype(float)
     ranks = block_ranks(scores)
     assert ranks == pytest.approx(stats.rankdata(-scores, axis=1))
@@ -16,29 +16,29 @@ def test_friedman_is_scipys_with_ties_and_without(levels: int) -> None:
     assert friedman(ranks) == pytest.approx((expected.statistic, expected.pvalue))
 
 
-def test_methods_that_always_tie_are_alike() -> None:
+def test_always_tied_methods_are_equal() -> None:
     assert friedman(block_ranks(np.ones((4, 3)))) == (0, 1)
 
 
 @pytest.mark.parametrize("k", [2, 3, 10, 60])
-def test_the_quantile_of_the_studentized_range_is_scipys(k: int) -> None:
+def test_studentized_range_quantile_matches_scipy(k: int) -> None:
     expected = stats.studentized_range.ppf(0.95, k, np.inf)
     assert studentized_range_quantile(0.95, k) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_critical_difference_is_that_of_the_papers_example() -> None:
+def test_critical_difference_matches_published_example() -> None:
     found = rank(["a", "b", "c", "d"], np.random.default_rng(0).random((14, 4)))
     assert found.critical_difference == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=1e-3)
 
 
-def test_the_best_has_the_first_rank() -> None:
+def test_best_method_has_first_rank() -> None:
     scores = np.array([[0.2, 0.9, 0.5], [0.1, 0.8, 0.7]])
     found = rank(["low", "high", "middle"], scores)
     assert found.names == ("high", "middle", "low") and found.mean_ranks == (1, 2, 3)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_methods_share_a_letter_unless_they_are_told_apart(seed: int) -> None:
+def test_methods_share_a_letter_unless_significantly_different(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = np.linspace(0, 3, 8) + rng.normal(size=(12, 8))
     found = rank([f"m{i}" for i in range(8)], scores)

@@ -70,19 +70,19 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
     return open_archive(path, tmp_path / "scratch")
 
 
-def test_every_kind_holds_the_same_files_without_junk(archive: Archive) -> None:
+def test_every_kind_yields_same_files_without_junk(archive: Archive) -> None:
     assert archive.names == tuple(sorted(FILES))
     assert read_all(archive) == FILES
 
 
-def test_a_pickled_archive_reads(archive: Archive) -> None:
+def test_pickled_archive_is_readable(archive: Archive) -> None:
     read_all(archive)
     copy = pickle.loads(pickle.dumps(archive))
     assert (copy.names, copy.digest) == (archive.names, archive.digest)
     assert read_all(copy) == FILES
 
 
-def test_processes_forked_from_a_reader_do_not_disturb_each_other(archive: Archive) -> None:
+def test_forked_readers_do_not_interfere(archive: Archive) -> None:
     read_all(archive)
     with multiprocessing.get_context("fork").Pool(2) as pool:
         answers = pool.starmap_async(same_in_child, [(archive, 50)] * 2)
@@ -90,13 +90,13 @@ def test_processes_forked_from_a_reader_do_not_disturb_each_other(archive: Archi
         assert answers.get(60) == [True, True]
 
 
-def test_an_unknown_name_is_an_error(archive: Archive) -> None:
+def test_unknown_name_is_an_error(archive: Archive) -> None:
     with pytest.raises(ValueError, match=r"holds no file 'nope\.jpg'"):
         archive.read("nope.jpg")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_digest_follows_the_content(tmp_path: Path, kind: str) -> None:
+def test_digest_depends_on_content(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind, FILES)
     scratch = tmp_path / "scratch"
     first = open_archive(path, scratch).digest
@@ -107,14 +107,14 @@ def test_the_digest_follows_the_content(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_archive_without_files_is_refused(tmp_path: Path, kind: str) -> None:
+def test_archive_without_files_is_refused(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind, JUNK)
     with pytest.raises(ValueError, match="holds no files"):
         open_archive(path, tmp_path / "scratch")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_too_large_for_an_image_is_not_read(
+def test_oversized_member_is_not_read(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_module, "MAX_MEMBER_BYTES", 1000)
@@ -127,7 +127,7 @@ def test_a_file_too_large_for_an_image_is_not_read(
     ("content", "message"),
     [(None, "no archive at"), (b"", "is empty"), (b"Rar!\x1a\7\1\0" * 200, "not an archive")],
 )
-def test_no_archive_is_an_error_that_names_it(
+def test_non_archive_is_reported_by_name(
     tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     path = tmp_path / "cells.zip"
@@ -139,7 +139,7 @@ def test_no_archive_is_an_error_that_names_it(
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_an_archive_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
+def test_truncated_archive_is_refused(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind, FILES)
     whole = path.read_bytes()
     end = len(whole) if kind == "zip" else len(whole.rstrip(b"\0")) // 512 * 512 + 2 * 512
@@ -149,7 +149,7 @@ def test_an_archive_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
             open_archive(path, tmp_path)
 
 
-def test_a_tar_with_a_damaged_header_in_its_middle_is_refused(tmp_path: Path) -> None:
+def test_tar_with_damaged_header_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "tar", FILES)
     whole = bytearray(path.read_bytes())
     whole[whole.index(b"PBC/basophil/BA_2.jpg") + 2] ^= 1
@@ -158,7 +158,7 @@ def test_a_tar_with_a_damaged_header_in_its_middle_is_refused(tmp_path: Path) ->
         open_archive(path, tmp_path)
 
 
-def test_damaged_data_in_a_zip_names_the_file(tmp_path: Path) -> None:
+def test_damaged_zip_data_is_reported_by_file(tmp_path: Path) -> None:
     path = tmp_path / "archive.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("BA_1.jpg", b"some bytes")
@@ -167,7 +167,7 @@ def test_damaged_data_in_a_zip_names_the_file(tmp_path: Path) -> None:
         open_archive(path, tmp_path).read("BA_1.jpg")
 
 
-def test_a_file_that_changed_after_listing_is_an_error(tmp_path: Path) -> None:
+def test_file_changed_after_listing_is_an_error(tmp_path: Path) -> None:
     archive = open_archive(write(tmp_path, "folder", FILES), tmp_path)
     (archive.path / "PBC/basophil/BA_1.jpg").write_bytes(b"longer than before")
     with pytest.raises(ValueError, match="has 18 bytes instead of 3"):
@@ -181,7 +181,7 @@ def test_a_file_that_changed_after_listing_is_an_error(tmp_path: Path) -> None:
     ("local", "central", "value", "message"),
     [(6, 8, 1, "is encrypted; decrypt"), (8, 10, 9, "by method 9.*give the folder")],
 )
-def test_a_zip_that_needs_another_program_is_refused(
+def test_zip_requiring_another_program_is_refused(
     tmp_path: Path, local: int, central: int, value: int, message: str
 ) -> None:
     path = write(tmp_path, "zip", {"BA_1.jpg": b"one"})
@@ -192,13 +192,13 @@ def test_a_zip_that_needs_another_program_is_refused(
         open_archive(path, tmp_path)
 
 
-def test_backslashes_in_a_zip_separate_folders(tmp_path: Path) -> None:
+def test_backslashes_in_zip_separate_folders(tmp_path: Path) -> None:
     path = write(tmp_path, "zip", {"PBC\\basophil\\BA_1.jpg": b"one"})
     archive = open_archive(path, tmp_path)
     assert read_all(archive) == {"PBC/basophil/BA_1.jpg": b"one"}
 
 
-def test_a_leading_dot_in_a_tar_is_no_folder(tmp_path: Path) -> None:
+def test_leading_dot_in_tar_is_ignored(tmp_path: Path) -> None:
     archive = open_archive(write(tmp_path, "tar", {"./PBC/BA_1.jpg": b"one"}), tmp_path)
     assert read_all(archive) == {"PBC/BA_1.jpg": b"one"}
 
@@ -207,7 +207,7 @@ def test_a_leading_dot_in_a_tar_is_no_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../BA_1.jpg", "a/../../b", "/etc/passwd", "C:/b.jpg", "C:b", "a\\..\\..\\b", "\\b"]
 )
-def test_a_path_that_climbs_out_is_refused(tmp_path: Path, kind: str, name: str) -> None:
+def test_path_traversal_is_refused(tmp_path: Path, kind: str, name: str) -> None:
     path = write(tmp_path, kind, {"BA_1.jpg": b"", name: b""})
     with pytest.raises(ValueError, match="points outside the archive"):
         open_archive(path, tmp_path)
@@ -218,7 +218,7 @@ def test_a_path_that_climbs_out_is_refused(tmp_path: Path, kind: str, name: str)
 )
 @example(["a", "..", "b"])
 @given(st.lists(st.sampled_from(["..", ".", "", "a", "b\\..", "C:", "..a", " "]), min_size=1))
-def test_what_is_listed_lies_inside(tmp_path: Path, parts: list[str]) -> None:
+def test_listed_names_stay_inside_root(tmp_path: Path, parts: list[str]) -> None:
     path = tmp_path / "archive.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("/".join(parts) + "/x", b"")
@@ -232,7 +232,7 @@ def test_what_is_listed_lies_inside(tmp_path: Path, parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_two_files_of_one_name_are_refused(tmp_path: Path, kind: str) -> None:
+def test_duplicate_names_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "archive"
     if kind == "zip":
         with zipfile.ZipFile(path, "w") as zipped, warnings.catch_warnings():
@@ -250,7 +250,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
 )
-def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
+def test_links_and_devices_in_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as file:
         add(file, "PBC/basophil/BA_1.jpg", b"one")
         add(file, "BA_2.jpg", kind=kind)
@@ -258,7 +258,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
         open_archive(tmp_path / "a.tar", tmp_path)
 
 
-def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
+def test_links_in_zip_are_refused(tmp_path: Path) -> None:
     info = zipfile.ZipInfo("BA_2.jpg")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
@@ -268,7 +268,7 @@ def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["../secret.jpg", "nowhere.jpg", "BA_2.jpg", ".."])
-def test_a_link_that_leaves_its_folder_is_refused(tmp_path: Path, target: str) -> None:
+def test_invalid_or_outside_link_is_refused(tmp_path: Path, target: str) -> None:
     folder = write(tmp_path, "folder", FILES)
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     (folder / "BA_2.jpg").symlink_to(target)
@@ -276,21 +276,21 @@ def test_a_link_that_leaves_its_folder_is_refused(tmp_path: Path, target: str) -
         open_archive(folder, tmp_path)
 
 
-def test_a_link_within_its_folder_is_a_file_and_so_is_a_linked_folder(tmp_path: Path) -> None:
+def test_links_inside_folder_and_linked_folder_are_followed(tmp_path: Path) -> None:
     folder = write(tmp_path, "folder", FILES)
     (folder / "BA_3.jpg").symlink_to("PBC/basophil/BA_1.jpg")
     (tmp_path / "link").symlink_to(folder)
     assert open_archive(tmp_path / "link", tmp_path).read("BA_3.jpg") == b"one"
 
 
-def test_a_pipe_in_a_folder_is_refused(tmp_path: Path) -> None:
+def test_pipe_in_folder_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, "folder", FILES)
     os.mkfifo(folder / "BA_2.jpg")
     with pytest.raises(ValueError, match=r"BA_2\.jpg is a device"):
         open_archive(folder, tmp_path)
 
 
-def test_a_name_that_is_no_text_is_left_out_and_named(tmp_path: Path) -> None:
+def test_undecodable_name_is_skipped_and_reported(tmp_path: Path) -> None:
     folder = write(tmp_path, "folder", FILES)
     Path(os.fsdecode(os.fsencode(folder) + b"/BA_\xff.jpg")).write_bytes(b"")
     found = open_archive(folder, tmp_path)

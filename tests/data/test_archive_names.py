@@ -1,4 +1,4 @@
-"""Names in zip and tar files of any code page."""
+"""File names in zip and tar archives in any code page."""
 
 import io
 import struct
@@ -39,9 +39,7 @@ def write_zip(path: Path, names: list[bytes], unicode_path: bool = False) -> Pat
         ("cp866", "Нейтрофил/клетка1.png"),
     ],
 )
-def test_a_local_code_page_is_read_once_it_is_named(
-    encoding: str, name: str, tmp_path: Path
-) -> None:
+def test_local_code_page_requires_stated_encoding(encoding: str, name: str, tmp_path: Path) -> None:
     path = write_zip(tmp_path / "cells.zip", [name.encode(encoding), b"plain.png"])
     with pytest.raises(ValueError, match=r"unstated encoding.*--zip-encoding") as caught:
         open_archive(path, tmp_path)
@@ -53,7 +51,7 @@ def test_a_local_code_page_is_read_once_it_is_named(
     assert len(open_archive(path, tmp_path, undecided="cp437").names) == 2
 
 
-def test_utf8_without_the_flag_and_a_unicode_path_are_detected(tmp_path: Path) -> None:
+def test_unflagged_utf8_and_unicode_path_are_detected(tmp_path: Path) -> None:
     name = "好中球/細胞1.png"
     assert open_archive(write_zip(tmp_path / "a.zip", [name.encode()]), tmp_path).names == (name,)
     archive = open_archive(
@@ -62,7 +60,7 @@ def test_utf8_without_the_flag_and_a_unicode_path_are_detected(tmp_path: Path) -
     assert archive.names == ("中性/1.png",) and archive.read("中性/1.png") == b"0"
 
 
-def test_an_unfit_or_unknown_encoding_is_refused(tmp_path: Path) -> None:
+def test_wrong_or_unknown_encoding_is_refused(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "cells.zip", [b"\xff\xfe.png"])
     with pytest.raises(ValueError, match="is not gbk; choose another"):
         open_archive(path, tmp_path, "gbk")
@@ -70,7 +68,7 @@ def test_an_unfit_or_unknown_encoding_is_refused(tmp_path: Path) -> None:
         open_archive(path, tmp_path, "klingon")
 
 
-def test_a_tar_in_a_local_code_page(tmp_path: Path) -> None:
+def test_tar_in_local_code_page(tmp_path: Path) -> None:
     path = tmp_path / "cells.tar"
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="cp1252") as file:
         info = tarfile.TarInfo("Éosinophile/1.png")
@@ -80,5 +78,5 @@ def test_a_tar_in_a_local_code_page(tmp_path: Path) -> None:
     assert open_archive(path, tmp_path, "cp1252").read("Éosinophile/1.png") == b"0"
 
 
-def test_escapes_of_a_name_show_its_bytes() -> None:
+def test_printable_name_escapes_undecodable_bytes() -> None:
     assert printable_name("caf\udce9\n☃.png") == "caf\\xe9\\x0a☃.png"

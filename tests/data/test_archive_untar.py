@@ -35,7 +35,7 @@ def largest_file(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_it_is_decompressed_once(packed: Path, tmp_path: Path) -> None:
+def test_tar_is_decompressed_once(packed: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     first = decompress_tar(packed, scratch)
     inode = first.stat().st_ino
@@ -45,7 +45,7 @@ def test_it_is_decompressed_once(packed: Path, tmp_path: Path) -> None:
         assert file.getnames() == ["BA_1.jpg"]
 
 
-def test_a_changed_archive_is_decompressed_again(packed: Path, tmp_path: Path) -> None:
+def test_changed_archive_is_decompressed_again(packed: Path, tmp_path: Path) -> None:
     first = decompress_tar(packed, tmp_path / "scratch")
     with tarfile.open(packed, f"w:{packed.suffix[1:]}") as file:
         file.add(tmp_path / "BA_1.jpg", "BA_2.jpg")
@@ -54,7 +54,7 @@ def test_a_changed_archive_is_decompressed_again(packed: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("part", [0.001, 0.3, 0.9999])
-def test_a_truncated_one_is_refused_and_leaves_nothing(
+def test_truncated_archive_is_refused_and_leaves_nothing(
     packed: Path, tmp_path: Path, part: float
 ) -> None:
     packed.write_bytes(packed.read_bytes()[: int(packed.stat().st_size * part)])
@@ -63,7 +63,7 @@ def test_a_truncated_one_is_refused_and_leaves_nothing(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_damaged_one_is_refused_and_leaves_nothing(packed: Path, tmp_path: Path) -> None:
+def test_damaged_archive_is_refused_and_leaves_nothing(packed: Path, tmp_path: Path) -> None:
     data = bytearray(packed.read_bytes())
     data[len(data) // 2] ^= 0xFF
     packed.write_bytes(data)
@@ -72,13 +72,13 @@ def test_a_damaged_one_is_refused_and_leaves_nothing(packed: Path, tmp_path: Pat
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_full_disk_leaves_nothing(packed: Path, tmp_path: Path) -> None:
+def test_full_disk_leaves_nothing(packed: Path, tmp_path: Path) -> None:
     with largest_file(100_000), pytest.raises(OSError, match="File too large"):
         open_archive(packed, tmp_path / "scratch")
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_compressed_text_is_no_archive(tmp_path: Path) -> None:
+def test_compressed_text_is_not_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "notes.tar.gz"
     path.write_bytes(gzip.compress(b"dear colleague, " * 1000))
     with pytest.raises(ValueError, match=r"notes\.tar\.gz holds no tar"):

@@ -60,7 +60,7 @@ def turned(pixels: np.ndarray, row: Tensor) -> np.ndarray:
     return np.rot90(pixels, int(4 * row[2]))
 
 
-def test_normalise_is_its_formula(pixels: Tensor) -> None:
+def test_normalize_matches_formula(pixels: Tensor) -> None:
     expected = (pixels.double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     images = normalize(pixels, MEAN, STD)
     assert images.dtype == torch.float32
@@ -68,13 +68,13 @@ def test_normalise_is_its_formula(pixels: Tensor) -> None:
     torch.testing.assert_close(images.double(), expected.permute(0, 3, 1, 2), atol=1e-5, rtol=1e-5)
 
 
-def test_no_strength_is_exactly_normalise(pixels: Tensor, changes: Tensor) -> None:
+def test_zero_strength_equals_normalize(pixels: Tensor, changes: Tensor) -> None:
     assert torch.equal(
         apply_augmentation(pixels, changes, NO_CHANGE, MEAN, STD), normalize(pixels, MEAN, STD)
     )
 
 
-def test_mirrors_and_turns_move_whole_pixels(pixels: Tensor, changes: Tensor) -> None:
+def test_flips_and_quarter_turns_move_whole_pixels(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(NO_CHANGE, flips=True, quarter_turns=True)
     images = apply_augmentation(pixels, changes, strength, MEAN, STD)
     for sample in range(NUM):
@@ -86,7 +86,7 @@ def test_mirrors_and_turns_move_whole_pixels(pixels: Tensor, changes: Tensor) ->
 @pytest.mark.parametrize(
     ("flips", "quarter_turns", "num_images"), [(True, False, 4), (False, True, 4), (True, True, 8)]
 )
-def test_every_mirror_and_turn_occurs(flips: bool, quarter_turns: bool, num_images: int) -> None:
+def test_every_flip_and_turn_occurs(flips: bool, quarter_turns: bool, num_images: int) -> None:
     pixels = torch.arange(27, dtype=torch.uint8).reshape(1, 3, 3, 3).expand(200, 3, 3, 3)
     strength = replace(NO_CHANGE, flips=flips, quarter_turns=quarter_turns)
     images = augment(pixels, strength, *PLAIN, torch.Generator().manual_seed(0))
@@ -95,7 +95,7 @@ def test_every_mirror_and_turn_occurs(flips: bool, quarter_turns: bool, num_imag
     assert counts.min() > 0.5 * 200 / num_images
 
 
-def test_mirrors_and_turns_are_exact_inside_an_affine_grid(pixels: Tensor, changes: Tensor) -> None:
+def test_flips_and_turns_are_exact_inside_affine_grid(pixels: Tensor, changes: Tensor) -> None:
     exact = torch.stack(
         [
             torch.from_numpy(turned(p.numpy(), c).copy())
@@ -112,7 +112,7 @@ def test_mirrors_and_turns_are_exact_inside_an_affine_grid(pixels: Tensor, chang
     torch.testing.assert_close(images, exact.permute(0, 3, 1, 2).float(), atol=2e-3, rtol=0)
 
 
-def test_frames_are_rotated_widened_and_shifted_in_um(pixels: Tensor, changes: Tensor) -> None:
+def test_images_are_rotated_scaled_and_shifted_in_um(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(GEOMETRY, flips=False, quarter_turns=False)
     images = apply_augmentation(pixels, changes, strength, *PLAIN, um=UM)
     center, um_per_px = (SIDE - 1) / 2, UM / SIDE
@@ -140,7 +140,7 @@ def in_yiq(image: np.ndarray, angle: float) -> np.ndarray:
     return np.einsum("ij,jhw->hwi", np.linalg.inv(to_yiq), np.stack([y, turn.real, turn.imag]))
 
 
-def test_colors_follow_one_another_as_in_torchvision(pixels: Tensor, changes: Tensor) -> None:
+def test_color_jitter_matches_torchvision(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(NO_CHANGE, brightness=0.2, contrast=0.3, saturation=0.4, hue=0.1)
     images = apply_augmentation(pixels, changes, strength, MEAN, STD)
     for sample in range(NUM):
@@ -157,7 +157,7 @@ def test_colors_follow_one_another_as_in_torchvision(pixels: Tensor, changes: Te
         np.testing.assert_allclose(images[sample].permute(1, 2, 0).numpy(), expected, atol=2e-3)
 
 
-def test_hue_keeps_luma_and_gray_and_goes_round(pixels: Tensor) -> None:
+def test_hue_shift_keeps_luma_and_gray_and_wraps(pixels: Tensor) -> None:
     changes = torch.full((NUM, NUM_DRAWS), 1.0)
     luma = torch.tensor([0.299, 0.587, 0.114])
     there = apply_augmentation(pixels, changes, replace(NO_CHANGE, hue=0.5), *PLAIN)
@@ -170,7 +170,7 @@ def test_hue_keeps_luma_and_gray_and_goes_round(pixels: Tensor) -> None:
     torch.testing.assert_close(there - gray, gray - before, atol=1e-2, rtol=0)
 
 
-def test_saturation_of_minus_one_is_gray(pixels: Tensor) -> None:
+def test_zero_saturation_is_gray(pixels: Tensor) -> None:
     lowest = torch.zeros(NUM, NUM_DRAWS)
     images = apply_augmentation(pixels, lowest, replace(NO_CHANGE, saturation=1.0), *PLAIN)
     torch.testing.assert_close(images[:, 0], images[:, 1], atol=1e-3, rtol=0)
@@ -187,7 +187,7 @@ def test_black_and_white_images_stay_gray_and_finite(intensity: int) -> None:
     torch.testing.assert_close(images, images[:, :1].expand_as(images), atol=1e-3, rtol=0)
 
 
-def test_a_sample_gets_the_same_draw_in_any_slice(pixels: Tensor, changes: Tensor) -> None:
+def test_sample_gets_same_draw_in_any_slice(pixels: Tensor, changes: Tensor) -> None:
     whole = augment(pixels, EVERYTHING, MEAN, STD, torch.Generator().manual_seed(1))
     assert torch.equal(whole, apply_augmentation(pixels, changes, EVERYTHING, MEAN, STD))
     start = augment(pixels[:5], EVERYTHING, MEAN, STD, torch.Generator().manual_seed(1))
@@ -197,7 +197,7 @@ def test_a_sample_gets_the_same_draw_in_any_slice(pixels: Tensor, changes: Tenso
 
 
 @pytest.mark.parametrize("strength", [NO_CHANGE, EVERYTHING])
-def test_parts_for_the_cache_do_not_change_the_result(
+def test_chunking_for_cache_does_not_change_result(
     pixels: Tensor, changes: Tensor, strength: Augmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = apply_augmentation(pixels, changes, strength, MEAN, STD)
@@ -206,7 +206,7 @@ def test_parts_for_the_cache_do_not_change_the_result(
     torch.testing.assert_close(parts, whole, atol=1e-4, rtol=0)
 
 
-def test_reduced_precision_around_it_changes_nothing(pixels: Tensor, changes: Tensor) -> None:
+def test_autocast_does_not_change_augmentation(pixels: Tensor, changes: Tensor) -> None:
     expected = apply_augmentation(pixels, changes, EVERYTHING, MEAN, STD)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         images = apply_augmentation(pixels, changes, EVERYTHING, MEAN, STD)
@@ -220,7 +220,7 @@ def test_every_sample_has_its_own_draw(pixels: Tensor) -> None:
     assert len(images.flatten(1).unique(dim=0)) == NUM
 
 
-def test_a_strong_view_has_twice_the_ranges_up_to_the_limits() -> None:
+def test_strong_view_doubles_ranges_up_to_limits() -> None:
     strong = stronger_augmentation(
         replace(LIGHT, brightness=0.4, contrast=0.7, shift_um=1.5, stain=0.05, target_shift=0.7)
     )
@@ -229,21 +229,21 @@ def test_a_strong_view_has_twice_the_ranges_up_to_the_limits() -> None:
     assert stronger_augmentation(NO_CHANGE) == NO_CHANGE
 
 
-def test_a_weak_view_is_at_most_light() -> None:
+def test_weak_view_is_at_most_light() -> None:
     assert weaker_augmentation(AUGMENTATIONS["robust"]) == LIGHT
     weak = weaker_augmentation(replace(LIGHT, hue=0.01, rotation_deg=20.0, stain=0.1))
     assert weak == replace(LIGHT, hue=0.01, stain=0.1)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_a_slice_of_a_batch_is_augmented_as_in_the_batch(name: str, pixels: Tensor) -> None:
+def test_slice_of_batch_is_augmented_as_in_batch(name: str, pixels: Tensor) -> None:
     params = draw_augmentation_params(NUM, torch.Generator().manual_seed(0))
     whole = apply_augmentation(pixels, params, AUGMENTATIONS[name], MEAN, STD)
     part = apply_augmentation(pixels[3:7], params[3:7], AUGMENTATIONS[name], MEAN, STD)
     torch.testing.assert_close(part, whole[3:7], atol=1e-4, rtol=0)
 
 
-def test_white_balance_multiplies_each_channel(pixels: Tensor, changes: Tensor) -> None:
+def test_channel_gain_multiplies_each_channel(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(NO_CHANGE, channel_gain=0.3)
     images = apply_augmentation(pixels, changes, strength, *PLAIN)
     gain = images.mean((2, 3)) / pixels.float().mean((1, 2))
@@ -252,7 +252,7 @@ def test_white_balance_multiplies_each_channel(pixels: Tensor, changes: Tensor) 
     torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-3)
 
 
-def test_gamma_keeps_black_and_white_and_the_order_of_intensities(changes: Tensor) -> None:
+def test_gamma_keeps_black_white_and_order_of_intensities(changes: Tensor) -> None:
     ramp = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(NUM, 16, 16, 3)
     images = apply_augmentation(ramp, changes, replace(NO_CHANGE, gamma=0.4), *PLAIN)
     levels = images[:, 0].flatten(1)
@@ -271,7 +271,7 @@ def test_defocus_blurs_half_of_the_images(pixels: Tensor) -> None:
     assert images[~unchanged].flatten(1).std(1).max() < images[unchanged].flatten(1).std(1).min()
 
 
-def test_noise_has_the_drawn_standard_deviation_and_its_own_pattern(changes: Tensor) -> None:
+def test_noise_has_drawn_std_and_independent_patterns(changes: Tensor) -> None:
     gray = torch.full((NUM, 64, 64, 3), 128, dtype=torch.uint8)
     images = apply_augmentation(gray, changes, replace(NO_CHANGE, noise=0.05), *PLAIN) - 128
     std = images.flatten(1).std(1)
@@ -292,6 +292,6 @@ def test_noise_has_the_drawn_standard_deviation_and_its_own_pattern(changes: Ten
         ("target_shift", -0.1),
     ],
 )
-def test_a_range_that_cannot_be_is_named(name: str, value: float) -> None:
+def test_range_out_of_bounds_is_reported(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"augmentation\.{name} is {value}; it must lie in 0\.\."):
         check_strength(replace(NO_CHANGE, **{name: value}))

@@ -49,12 +49,12 @@ def jittered(image: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndar
     return (255 * np.exp(-density)).reshape(image.shape)
 
 
-def test_dyes_point_where_imagej_measured_them() -> None:
+def test_stain_vectors_match_imagej() -> None:
     expected = GIEMSA / np.linalg.norm(GIEMSA, axis=1, keepdims=True)
     np.testing.assert_allclose(stain_matrix().numpy(), expected, atol=1e-7)
 
 
-def test_a_sample_is_unmixed_jittered_and_mixed_in_optical_density(
+def test_stain_jitter_matches_deconvolution_in_optical_density(
     pixels: Tensor, changes: Tensor
 ) -> None:
     images = apply_augmentation(pixels, changes, replace(NO_CHANGE, stain=STRENGTH), *PLAIN)
@@ -67,7 +67,7 @@ def test_a_sample_is_unmixed_jittered_and_mixed_in_optical_density(
         np.testing.assert_allclose(images[sample].permute(1, 2, 0).numpy(), expected, rtol=2e-4)
 
 
-def test_jitter_of_a_single_dye_leaves_the_others_alone() -> None:
+def test_jitter_of_one_dye_leaves_others_unchanged() -> None:
     changes = torch.full((1, NUM_DRAWS), 0.5)
     changes[0, 11] = 1.0  # azure, 50 % more
     azure, eosin, _ = stain_matrix()
@@ -78,7 +78,7 @@ def test_jitter_of_a_single_dye_leaves_the_others_alone() -> None:
     torch.testing.assert_close(amounts, torch.tensor([1.2, 0.3, 0.0]).double(), atol=1e-4, rtol=0)
 
 
-def test_no_strength_is_exactly_normalise(pixels: Tensor, changes: Tensor) -> None:
+def test_zero_strength_equals_normalize(pixels: Tensor, changes: Tensor) -> None:
     images = apply_augmentation(pixels, changes, replace(NO_CHANGE, stain=0.0), *PLAIN)
     assert torch.equal(images, normalize(pixels, *PLAIN))
 

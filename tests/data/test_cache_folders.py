@@ -13,21 +13,21 @@ from hf_wbc.data.cache_folders import cache_problems, private_temporary_folder, 
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Use a temporary folder of our own, and let no access right be ignored, as for root."""
+    """Use a separate temporary folder, and deny access where root would be allowed."""
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
     return place
 
 
-def test_a_writable_home_is_used(tmp_path: Path) -> None:
+def test_writable_home_is_used(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path)}
     assert use_writable_caches(environ) == "" and environ.keys() <= {"HOME", "USER"}
     assert cache_problems(environ) == {}
 
 
 @pytest.mark.parametrize("home", ["/proc/nothing", "/dev/null"])
-def test_without_a_home_all_caches_are_temporary(home: str, temporary: Path) -> None:
+def test_all_caches_are_temporary_without_a_home(home: str, temporary: Path) -> None:
     environ = {"HOME": home, "MPLCONFIGDIR": str(temporary / "mine")}
     assert "HF_HOME" in cache_problems(environ)
     said = use_writable_caches(environ)
@@ -39,7 +39,7 @@ def test_without_a_home_all_caches_are_temporary(home: str, temporary: Path) -> 
     assert use_writable_caches(environ) == ""
 
 
-def test_a_user_without_an_entry_has_a_name(
+def test_user_without_passwd_entry_has_a_name(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
@@ -48,7 +48,7 @@ def test_a_user_without_an_entry_has_a_name(
     assert environ["USER"] == "uid2147483641"
 
 
-def test_a_folder_that_another_user_prepared_is_not_used(temporary: Path) -> None:
+def test_folder_prepared_by_another_user_is_not_used(temporary: Path) -> None:
     usual = private_temporary_folder()
     assert private_temporary_folder() == usual
     usual.chmod(0o777)
@@ -60,7 +60,7 @@ def test_a_folder_that_another_user_prepared_is_not_used(temporary: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_libraries_start_without_a_home(tmp_path: Path) -> None:
+def test_libraries_import_without_a_home(tmp_path: Path) -> None:
     code = (
         "import os; from hf_wbc.data.cache_folders import use_writable_caches\n"
         "use_writable_caches(os.environ)\n"

@@ -1,4 +1,4 @@
-"""Corruptions: their physical size, their randomness, and their refusals."""
+"""Corruptions: their physical size, their randomness, and the errors they raise."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def changed(name: str, severity: int, **draws: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS, ids=NAMES)
-def test_each_severity_changes_the_cell_more_than_the_one_before(corruption: Corruption) -> None:
+def test_each_severity_changes_the_cell_more_than_the_previous(corruption: Corruption) -> None:
     images = drawn_cells()
     before = images.clone()
     cells = Cells(images, draw_for_images(0, corruption, ["a", "b"]), images.flip(0))
@@ -49,14 +49,14 @@ def test_each_severity_changes_the_cell_more_than_the_one_before(corruption: Cor
     assert torch.equal(images, before), "the input was changed"
 
 
-def test_noise_has_the_stated_standard_deviation() -> None:
+def test_noise_has_stated_standard_deviation() -> None:
     noisy = changed("noise", 2).astype(float) - changed("noise", 0)
     ground = noisy[:60, :60, 2]  # far from 0 and 255 + 3 sigma on the drawn ground in blue
     assert ground.std() == pytest.approx(0.05 * 255, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["blur", "defocus"])
-def test_blurs_keep_the_light_and_widen_an_edge_by_um(name: str) -> None:
+def test_blurs_keep_brightness_and_widen_edges_by_stated_um(name: str) -> None:
     sharp, soft = changed(name, 0).astype(float), changed(name, 4).astype(float)
     assert soft.mean() == pytest.approx(sharp.mean(), abs=0.3)
     edge = soft[GRID_PX // 2, :, 1]  # the profile along a radius falls from light to dark
@@ -66,13 +66,13 @@ def test_blurs_keep_the_light_and_widen_an_edge_by_um(name: str) -> None:
     assert width_um == pytest.approx(expected, abs=0.25)
 
 
-def test_light_falls_by_the_stated_density() -> None:
+def test_illumination_falls_by_stated_density() -> None:
     ratio = changed("illumination", 4, u0=0.125) / changed("illumination", 0)
     assert -np.log10(ratio[-1, -1]).mean() == pytest.approx(0.4, abs=0.01)
     assert -np.log10(ratio[0, 0]).mean() == pytest.approx(0, abs=0.01)
 
 
-def test_stain_changes_the_density_of_the_cell_by_the_stated_share() -> None:
+def test_stain_changes_cell_density_by_stated_share() -> None:
     center, ground = (GRID_PX // 2, GRID_PX // 2), changed("stain", 0)[0, 0]
     before = -np.log(changed("stain", 0)[center] / ground)
     stronger = changed("stain", 3, u0=0.1, u1=0.1)
@@ -89,7 +89,7 @@ def test_white_balance_moves_red_and_blue_apart() -> None:
     assert (red, green) == pytest.approx((1 / 1.1, 1), abs=0.01) and blue > 1.09
 
 
-def test_scale_and_shift_move_the_cell_by_um() -> None:
+def test_scale_and_shift_move_the_cell_by_stated_um() -> None:
     def dark(image: np.ndarray) -> np.ndarray:
         return image[..., 1] < 130
 
@@ -100,14 +100,14 @@ def test_scale_and_shift_move_the_cell_by_um() -> None:
     assert np.linalg.norm(off_um) == pytest.approx(4.0, abs=0.1)
 
 
-def test_an_overlapping_cell_lies_at_the_stated_distance() -> None:
+def test_overlapping_cell_has_stated_distance() -> None:
     fresh = changed("overlap", 4, u0=0.0)
     darker = (fresh[..., 1] < changed("overlap", 0)[..., 1] - 20).nonzero()
     assert darker[1].mean() / 10 - 12.5 == pytest.approx(5.0, abs=0.2)
     assert darker[0].mean() / 10 - 12.5 == pytest.approx(0.0, abs=0.2)
 
 
-def test_draws_follow_the_image_and_not_its_place() -> None:
+def test_draws_depend_on_image_id_and_not_position() -> None:
     noise, stain = CORRUPTIONS[0], find_corruptions(["stain"])[0]
     both = draw_for_images(3, noise, ["a", "b"])
     assert torch.equal(both[1:], draw_for_images(3, noise, ["b"]))
@@ -115,14 +115,14 @@ def test_draws_follow_the_image_and_not_its_place() -> None:
     assert not torch.equal(both, draw_for_images(3, stain, ["a", "b"]))
 
 
-def test_no_cell_is_its_own_neighbor_unless_it_is_alone() -> None:
+def test_cell_is_not_its_own_neighbor_unless_alone() -> None:
     ids = [f"{i}" for i in range(40)]
     rows = neighbor_rows(ids, 0)
     assert (rows != np.arange(40)).all() and len(np.unique(rows)) > 15
     assert neighbor_rows(["a"], 0).tolist() == [0]
 
 
-def test_what_is_out_of_range_is_named() -> None:
+def test_invalid_arguments_are_reported() -> None:
     images = drawn_cells(1)
     cells = Cells(images, draw_for_images(0, CORRUPTIONS[0], ["a"]), images)
     with pytest.raises(ValueError, match=r"severity is 5; .* 0\.\.4"):

@@ -12,7 +12,7 @@ from hf_wbc.data.crop import crop_side, crop_um
     ("px_per_um", "height", "width", "side"),
     [(10, 363, 360, 250), (13.8, 400, 400, 345), (11.52, 288, 288, 288)],
 )
-def test_the_sources_become_250_345_and_288_px(
+def test_source_scales_give_crops_of_250_345_and_288_px(
     px_per_um: float, height: int, width: int, side: int
 ) -> None:
     frame = np.zeros((height, width, 3), np.uint8)
@@ -20,7 +20,7 @@ def test_the_sources_become_250_345_and_288_px(
 
 
 @given(st.integers(1, 30), st.integers(0, 9), st.integers(0, 9))
-def test_the_crop_is_the_middle_of_the_frame(side: int, extra_h: int, extra_w: int) -> None:
+def test_crop_is_centered(side: int, extra_h: int, extra_w: int) -> None:
     height, width = side + extra_h, side + extra_w
     y, x = np.mgrid[:height, :width]
     frame = np.stack([y, x, y + x], -1).astype(np.uint8)
@@ -33,17 +33,17 @@ def test_the_crop_is_the_middle_of_the_frame(side: int, extra_h: int, extra_w: i
 
 
 @pytest.mark.parametrize("shape", [(249, 400, 3), (400, 249, 3)])
-def test_a_frame_smaller_than_the_crop_is_refused(shape: tuple[int, int, int]) -> None:
+def test_frame_smaller_than_crop_is_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"smaller than 25.0 um.*250 px at 0\.1 um per pixel"):
         crop_um(np.zeros(shape, np.uint8), 0.1)
 
 
 @pytest.mark.parametrize("um_per_px", [0.0, -0.1, float("nan"), float("inf")])
-def test_a_scale_that_cannot_be_is_refused(um_per_px: float) -> None:
+def test_impossible_scale_is_refused(um_per_px: float) -> None:
     with pytest.raises(ValueError, match=f"um_per_px is {um_per_px}"):
         crop_side(um_per_px)
 
 
-def test_a_square_of_less_than_a_pixel_is_refused() -> None:
+def test_crop_of_less_than_a_pixel_is_refused() -> None:
     with pytest.raises(ValueError, match="less than one pixel"):
         crop_side(100.0)

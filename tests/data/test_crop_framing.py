@@ -38,14 +38,14 @@ def field(
 
 
 @pytest.mark.parametrize("ground", [GROUND, (255, 225, 120), (170, 200, 250)])
-def test_a_nucleus_is_found_under_any_lamp(ground: tuple[int, int, int]) -> None:
+def test_nucleus_is_found_on_any_background(ground: tuple[int, int, int]) -> None:
     found = find_nucleus(field((230, 150), 90, ground=ground))
     assert found is not None
     assert found.x == pytest.approx(230, abs=4) and found.y == pytest.approx(150, abs=4)
     assert found.diameter_px == pytest.approx(90, rel=0.1)
 
 
-def test_the_segments_of_one_nucleus_belong_together() -> None:
+def test_segments_of_one_nucleus_are_joined() -> None:
     pixels, other = field((170, 180), 60), field((232, 180), 60)
     both = np.minimum(pixels, other)
     found = find_nucleus(both)
@@ -64,11 +64,11 @@ def test_the_segments_of_one_nucleus_belong_together() -> None:
     ],
     ids=["white", "black", "one pixel", "noise", "red cells"],
 )
-def test_there_is_no_nucleus_in_what_shows_none(pixels: np.ndarray) -> None:
+def test_find_nucleus_returns_none_without_nucleus(pixels: np.ndarray) -> None:
     assert find_nucleus(pixels) is None
 
 
-def test_a_cell_in_the_middle_keeps_trainings_square_bit_for_bit() -> None:
+def test_central_cell_gets_training_crop_bit_for_bit() -> None:
     pixels = field((210, 170), 90)
     found = locate_crop(pixels, find_nucleus(pixels), 0.1)
     np.testing.assert_array_equal(
@@ -78,7 +78,7 @@ def test_a_cell_in_the_middle_keeps_trainings_square_bit_for_bit() -> None:
     np.testing.assert_array_equal(pixels[top:bottom, left:right], crop_um(pixels, 0.1))
 
 
-def test_a_cell_elsewhere_is_brought_to_the_middle() -> None:
+def test_off_center_cell_is_centered() -> None:
     pixels = field((560, 420), 90, (800, 1000))
     found = locate_crop(pixels, find_nucleus(pixels), 0.1)
     left, top, right, bottom = found.box
@@ -89,7 +89,7 @@ def test_a_cell_elsewhere_is_brought_to_the_middle() -> None:
     assert box[0] <= 900 - 45 and box[2] <= 1000 and box[1] == 0
 
 
-def test_what_an_image_lacks_is_filled_with_its_border() -> None:
+def test_crop_beyond_image_is_filled_with_border_color() -> None:
     pixels = field((100, 100), 90, (200, 200))
     found = locate_crop(pixels, find_nucleus(pixels), 0.1)
     assert not found.inside(200, 200) and found.box == (-25, -25, 225, 225)
@@ -99,6 +99,6 @@ def test_what_an_image_lacks_is_filled_with_its_border() -> None:
 
 
 @pytest.mark.parametrize("um_per_px", [0.0, -1.0, float("nan"), float("inf"), 10.0])
-def test_a_scale_that_cannot_be_is_refused(um_per_px: float) -> None:
+def test_impossible_scale_is_refused(um_per_px: float) -> None:
     with pytest.raises(ValueError, match=r"um per pixel|um_per_px|less than one pixel"):
         locate_crop(field(None), None, um_per_px)

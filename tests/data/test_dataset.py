@@ -1,4 +1,4 @@
-"""A domain is defined by its Parquet files; errors name everything that does not fit."""
+"""A domain is defined by its Parquet files; errors name everything that is inconsistent."""
 
 import shutil
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def replaced(name: str, values: Callable[[list[object]], list[object]]) -> objec
     return change
 
 
-def test_a_domain_knows_its_name_labels_and_scale(folder: Path) -> None:
+def test_domain_has_name_labels_and_scale(folder: Path) -> None:
     domain = load_split(str(folder), "train")
     assert domain.name == "toy_a"
     assert domain.labels.tolist() == list(range(len(NAMES)))
@@ -48,14 +48,14 @@ def test_a_domain_knows_its_name_labels_and_scale(folder: Path) -> None:
     assert domain.dataset.features == row_features()
 
 
-def test_a_domain_without_scale_or_labels_loads(tmp_path: Path, make_domain: MakeDomain) -> None:
+def test_domain_without_scale_or_labels_loads(tmp_path: Path, make_domain: MakeDomain) -> None:
     folder = make_domain(tmp_path / "toy", num_per_class=1, um_per_px=None, labeled=False)
     domain = load_split(str(folder), "test")
     assert domain.um_per_px is None
     assert set(domain.labels.tolist()) == {-1}
 
 
-def test_changed_rows_under_an_unchanged_readme_are_seen(folder: Path) -> None:
+def test_changed_rows_under_unchanged_readme_are_detected(folder: Path) -> None:
     before = load_split(str(folder), "train")
     rewrite(folder, replaced("label", lambda labels: labels[::-1]))
     after = load_split(str(folder), "train")
@@ -63,7 +63,7 @@ def test_changed_rows_under_an_unchanged_readme_are_seen(folder: Path) -> None:
     assert after.fingerprint != before.fingerprint
 
 
-def test_the_fingerprint_is_of_the_content_and_not_of_the_place(folder: Path) -> None:
+def test_fingerprint_depends_on_content_and_not_location(folder: Path) -> None:
     copy = folder.with_name("elsewhere")
     shutil.copytree(folder, copy)
     first, second = (load_split(str(path), "train").fingerprint for path in (folder, copy))
@@ -72,13 +72,13 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_place(folder: Path) ->
 
 
 @pytest.mark.parametrize("column", ["image_id", "group", "pixel_sha256"])
-def test_the_fingerprint_depends_on_every_fact(folder: Path, column: str) -> None:
+def test_fingerprint_depends_on_every_column(folder: Path, column: str) -> None:
     before = load_split(str(folder), "train").fingerprint
     rewrite(folder, replaced(column, lambda values: ["other", *values[1:]]))
     assert load_split(str(folder), "train").fingerprint != before
 
 
-def test_shards_are_read_in_their_order(folder: Path) -> None:
+def test_shards_are_read_in_order(folder: Path) -> None:
     whole = load_split(str(folder), "train")
     path = folder / "cropped" / "train-00000-of-00001.parquet"
     table = pq.read_table(path)
@@ -107,33 +107,33 @@ def hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("ref", ["lab/wbc-toy", "lab/wbc-toy@main", f"lab/wbc-toy@{COMMIT}"])
-def test_a_hub_dataset_is_pinned_to_its_commit(hub_cache: Path, folder: Path, ref: str) -> None:
+def test_hub_dataset_is_pinned_to_its_commit(hub_cache: Path, folder: Path, ref: str) -> None:
     domain = load_split(ref, "train")
     assert domain.revision == COMMIT
     assert domain.fingerprint == load_split(str(folder), "train").fingerprint
 
 
-def test_a_hub_dataset_that_is_not_there_is_named(hub_cache: Path) -> None:
+def test_missing_hub_dataset_is_reported(hub_cache: Path) -> None:
     with pytest.raises(ValueError, match="lab/nothing: no such folder, and the Hub"):
         load_split("lab/nothing", "train")
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder; give a folder that `hf-wbc prepare`"):
         load_split(str(tmp_path / "nothing"), "train")
 
 
-def test_an_unknown_split_is_named(folder: Path) -> None:
+def test_unknown_split_is_reported(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown split 'valid'; did you mean 'validation'\?"):
         load_split(str(folder), "valid")
 
 
-def test_a_config_that_was_not_built_is_named(folder: Path) -> None:
+def test_missing_config_is_reported(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"original/ should contain train-00000-of-0000N.parquet"):
         load_split(str(folder), "train", "original")
 
 
-def test_a_damaged_file_is_named(folder: Path) -> None:
+def test_damaged_file_is_reported(folder: Path) -> None:
     path = folder / "cropped" / "train-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet cannot be read"):
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["its first page", "its footer"])
-def test_a_file_damaged_inside_is_named(folder: Path, place: str) -> None:
+def test_internally_damaged_file_is_reported(folder: Path, place: str) -> None:
     path = folder / "cropped" / "train-00000-of-00001.parquet"
     data = bytearray(path.read_bytes())
     length = int.from_bytes(data[-8:-4], "little")
@@ -152,7 +152,7 @@ def test_a_file_damaged_inside_is_named(folder: Path, place: str) -> None:
         load_split(str(folder), "train")
 
 
-def test_another_order_of_classes_is_refused(folder: Path) -> None:
+def test_different_class_order_is_refused(folder: Path) -> None:
     def change(table: pa.Table) -> pa.Table:
         metadata = {
             key: value.replace(b'"basophil", "eosinophil"', b'"eosinophil", "basophil"')
@@ -166,13 +166,13 @@ def test_another_order_of_classes_is_refused(folder: Path) -> None:
         load_split(str(folder), "train")
 
 
-def test_a_missing_column_is_named(folder: Path) -> None:
+def test_missing_column_is_reported(folder: Path) -> None:
     rewrite(folder, lambda table: table.drop_columns(["um_per_px"]))
     with pytest.raises(ValueError, match="has no column 'um_per_px', so it is not a dataset of"):
         load_split(str(folder), "train")
 
 
-def test_rows_without_the_types_of_the_schema_are_refused(folder: Path) -> None:
+def test_rows_without_schema_types_are_refused(folder: Path) -> None:
     rewrite(folder, lambda table: table.replace_schema_metadata(None))
     with pytest.raises(ValueError, match=r"column 'image' is .*, not Image"):
         load_split(str(folder), "train")
@@ -186,7 +186,7 @@ BAD_VALUES = {
 
 
 @pytest.mark.parametrize("column", BAD_VALUES)
-def test_rows_that_contradict_are_refused(folder: Path, column: str) -> None:
+def test_contradictory_rows_are_refused(folder: Path, column: str) -> None:
     values, message = BAD_VALUES[column]
     rewrite(folder, replaced(column, values))
     with pytest.raises(ValueError, match=message):
@@ -203,25 +203,25 @@ def test_a_domain_that_names_a_place_elsewhere_is_refused(folder: Path, name: st
         load_split(str(folder), "train")
 
 
-def test_a_scale_for_some_rows_only_is_refused(folder: Path) -> None:
+def test_scale_missing_from_some_rows_is_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [None, *values[1:]]))
     with pytest.raises(ValueError, match=r"um_per_px is 0.69.*, None within one dataset"):
         load_split(str(folder), "train")
 
 
-def test_a_scale_of_zero_is_refused(folder: Path) -> None:
+def test_scale_of_zero_is_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [0.0] * len(values)))
     with pytest.raises(ValueError, match="must be a positive number"):
         load_split(str(folder), "train")
 
 
-def test_crops_of_another_scale_than_the_rows_state_are_refused(folder: Path) -> None:
+def test_crops_not_matching_stated_scale_are_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [0.1] * len(values)))
     with pytest.raises(ValueError, match=r"crops are 36x36 px, and 25 um are 250 px at .* 0\.1 "):
         load_split(str(folder), "train")
 
 
-def test_no_rows_are_refused(folder: Path) -> None:
+def test_empty_split_is_refused(folder: Path) -> None:
     rewrite(folder, lambda table: table[:0])
     with pytest.raises(ValueError, match=r"no rows in train-00000-of-00001.parquet"):
         load_split(str(folder), "train")

@@ -1,4 +1,4 @@
-"""What an archive states about itself limits what is unpacked; what expands further is refused."""
+"""The sizes that an archive states limit what is unpacked; what expands further is refused."""
 
 import bz2
 import gzip
@@ -68,7 +68,7 @@ def at_most(megabytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_member_larger_than_stated_is_refused_before_it_takes_memory(
+def test_member_larger_than_stated_is_refused_with_little_memory(
     method: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "bomb.zip"
@@ -83,7 +83,7 @@ def test_a_member_larger_than_stated_is_refused_before_it_takes_memory(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_member_is_read_whole(method: str, tmp_path: Path) -> None:
+def test_member_is_read_completely(method: str, tmp_path: Path) -> None:
     data = random.Random(0).randbytes(60_000) * 20
     path = tmp_path / "cells.zip"
     path.write_bytes(forged_zip(method, data, size=len(data), crc=zlib.crc32(data)))
@@ -98,7 +98,7 @@ def test_a_member_is_read_whole(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_damaged_member_takes_no_other_along(method: str, tmp_path: Path) -> None:
+def test_damaged_member_does_not_affect_others(method: str, tmp_path: Path) -> None:
     for position in (4, 8, 20):
         data = bytearray(packed(method, app_files.encoded()))
         data[position:] = bytes(len(data) - position)
@@ -116,7 +116,7 @@ def test_a_damaged_member_takes_no_other_along(method: str, tmp_path: Path) -> N
         assert [picture.name for picture in found.pictures] == ["good.png"]
 
 
-def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+def test_overlapping_members_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "quoted.zip"
     data = random.Random(0).randbytes(10_000)
     path.write_bytes(forged_zip("deflate", data, size=10_000, crc=zlib.crc32(data), times=9))
@@ -125,7 +125,7 @@ def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", PACK)
-def test_a_tar_that_expands_without_end_is_refused_and_leaves_nothing(
+def test_tar_bomb_is_refused_and_leaves_nothing(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decompress, "MIN_EXPANDED_BYTES", 2**20)
@@ -138,9 +138,7 @@ def test_a_tar_that_expands_without_end_is_refused_and_leaves_nothing(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_decompressing_leaves_room_on_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decompression_reserves_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cells.tar.gz"
     path.write_bytes(gzip.compress(tarfile.TarInfo("a.png").tobuf() + bytes(10240)))
     nearly_full = SimpleNamespace(total=2**30, free=2**20)
@@ -151,7 +149,7 @@ def test_decompressing_leaves_room_on_the_disk(
 
 
 @pytest.mark.parametrize("kind", PACK)
-def test_streams_may_follow_each_other_and_zeros_may_follow(kind: str, tmp_path: Path) -> None:
+def test_concatenated_streams_and_trailing_zeros_are_read(kind: str, tmp_path: Path) -> None:
     data = tarfile.TarInfo("a.png").tobuf() + bytes(1024)
     halves = PACK[kind](data[:700]) + PACK[kind](data[700:])
     path = tmp_path / f"cells.tar.{kind}"
@@ -187,7 +185,7 @@ def tar_header(name: str, kind: bytes, size: int) -> bytes:
     }.items(),
     ids=lambda case: case[0],
 )
-def test_a_tar_made_to_hang_its_reader_is_refused(data: tuple[str, bytes], tmp_path: Path) -> None:
+def test_tar_crafted_to_hang_reader_is_refused(data: tuple[str, bytes], tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(data[1] + bytes(1024))
     signal.alarm(20)
@@ -199,7 +197,7 @@ def test_a_tar_made_to_hang_its_reader_is_refused(data: tuple[str, bytes], tmp_p
 
 
 @pytest.mark.parametrize("name", ["", ".", "./", "./."])
-def test_a_zip_with_a_member_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
+def test_zip_member_without_name_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("12345", b"data")

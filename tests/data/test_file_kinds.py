@@ -1,4 +1,4 @@
-"""Files are recognized by their content, and a Git LFS pointer is called one everywhere."""
+"""Files are recognized by their content, and a Git LFS pointer is reported as one everywhere."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,20 +21,20 @@ MEDIA = {
 
 
 @pytest.mark.parametrize("brands", MEDIA)
-def test_photos_are_told_from_videos_by_their_brands(brands: bytes) -> None:
+def test_photos_and_videos_are_told_apart_by_brand(brands: bytes) -> None:
     data = b"\0\0\0\x18" + brands + bytes(50)
     assert picture_format(data) == MEDIA[brands]
     kind = other_kind(data)
     assert (kind is None) if MEDIA[brands] else (kind is not None and kind.what == "a video")
 
 
-def test_a_pointer_in_the_place_of_an_archive(tmp_path: Path) -> None:
+def test_lfs_pointer_in_place_of_archive_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cells.zip").write_bytes(POINTER)
     with pytest.raises(ValueError, match=r"cells\.zip is a Git LFS pointer.*git lfs pull"):
         open_archive(tmp_path / "cells.zip", tmp_path)
 
 
-def test_a_pointer_in_the_place_of_a_shard(
+def test_lfs_pointer_in_place_of_shard_is_reported(
     make_domain: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_domain(tmp_path / "lab")
@@ -45,7 +45,7 @@ def test_a_pointer_in_the_place_of_a_shard(
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
-def test_a_pointer_in_the_place_of_a_models_file(name: str, tmp_path: Path) -> None:
+def test_lfs_pointer_in_place_of_model_file_is_reported(name: str, tmp_path: Path) -> None:
     for file in ("config.json", "model.safetensors", "preprocessor_config.json"):
         (tmp_path / file).write_bytes(POINTER if file == name else b"{}")
     with pytest.raises(ValueError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):

@@ -51,18 +51,18 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", JUNK)
-def test_junk_is_told_from_cells_in_folders_and_archives(name: str) -> None:
+def test_junk_is_recognized_in_folders_and_archives(name: str) -> None:
     assert junk_kind(name) == JUNK[name]
     assert junk_kind(f"deep/er/{name}") == JUNK[name]
 
 
 @pytest.mark.parametrize("name", [*CELLS, "neutrophil/.DS_169665.jpg", "recycled cells/a.png"])
-def test_cells_are_no_junk(name: str) -> None:
+def test_cells_are_not_junk(name: str) -> None:
     assert junk_kind(name) is None
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
-def test_prepare_and_predict_see_the_same_cells_and_count_the_junk(
+def test_prepare_and_predict_list_same_cells_and_count_junk(
     root: Path, tmp_path: Path, kind: str
 ) -> None:
     touch(root, *JUNK)
@@ -86,7 +86,7 @@ def test_prepare_and_predict_see_the_same_cells_and_count_the_junk(
     )
 
 
-def test_links_within_the_root_are_followed_and_named(root: Path, tmp_path: Path) -> None:
+def test_links_within_root_are_followed_and_reported(root: Path, tmp_path: Path) -> None:
     (root / "again").symlink_to("lymphocyte")
     (root / "b.png").symlink_to(root / "basophil" / "a.png")
     (tmp_path / "alias").symlink_to(root)
@@ -100,7 +100,7 @@ def test_links_within_the_root_are_followed_and_named(root: Path, tmp_path: Path
     assert archive.read("again/day 2/d.png") == b"x"
 
 
-def test_links_that_lead_back_are_named_and_not_followed(root: Path) -> None:
+def test_link_loops_are_reported_and_not_followed(root: Path) -> None:
     (root / "lymphocyte" / "up").symlink_to("..")
     (root / "basophil" / "self").symlink_to(".")
     (root / "a.png").symlink_to("a.png")
@@ -109,7 +109,7 @@ def test_links_that_lead_back_are_named_and_not_followed(root: Path) -> None:
     assert listing.loops == ("basophil/self -> basophil", "lymphocyte/up -> .")
 
 
-def test_folders_that_link_to_each_other_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutually_linked_folders_terminate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for one in range(7):
         (root / str(one)).mkdir()
         for other in range(7):
@@ -119,9 +119,7 @@ def test_folders_that_link_to_each_other_end(root: Path, monkeypatch: pytest.Mon
         walk_folder(root)
 
 
-def test_links_that_leave_the_root_are_refused_or_followed_on_request(
-    root: Path, tmp_path: Path
-) -> None:
+def test_links_leaving_root_are_refused_or_followed_on_request(root: Path, tmp_path: Path) -> None:
     touch(tmp_path / "nas", "e.png", "f.png")
     (root / "more").symlink_to(tmp_path / "nas")
     (root / "g.png").symlink_to(tmp_path / "nas" / "e.png")
@@ -135,9 +133,7 @@ def test_links_that_leave_the_root_are_refused_or_followed_on_request(
     assert any("links that leave the folder: g.png" in note for note in images.notes)
 
 
-def test_a_folder_that_cannot_be_read_is_an_error(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_folder_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
     def refuse(path: Path) -> "os._ScandirIterator[str]":
@@ -150,7 +146,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(
         list_images(root, None)
 
 
-def test_hidden_files_are_named(root: Path, tmp_path: Path) -> None:
+def test_hidden_files_are_reported(root: Path, tmp_path: Path) -> None:
     touch(root, "basophil/.hidden.png")
     assert list_images(root, None).skipped == ("basophil/.hidden.png",)
     assert "basophil/.hidden.png" in open_archive(root, tmp_path).names

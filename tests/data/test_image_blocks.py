@@ -37,7 +37,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     "num_proc", [1, pytest.param(2, marks=(pytest.mark.slow, pytest.mark.ci))]
 )  # a worker takes seconds to import torch; test_parallel_workers.py covers the order
 @pytest.mark.usefixtures("small_blocks")
-def test_blocks_hold_every_square_in_order(folder: Path, num_proc: int) -> None:
+def test_blocks_contain_every_crop_in_order(folder: Path, num_proc: int) -> None:
     images = list_images(folder, 1.0)
     blocks = list(read_blocks(images, GEOMETRY, num_proc))
     assert [len(block.names) + len(block.faults) for block in blocks] == [4, 4, 3]
@@ -50,28 +50,26 @@ def test_blocks_hold_every_square_in_order(folder: Path, num_proc: int) -> None:
         np.testing.assert_array_equal(found, crop_and_resize(frame, 1.0, GEOMETRY))
 
 
-def test_a_cell_that_fills_the_frame_is_seen_whole(folder: Path) -> None:
+def test_cell_that_fills_the_frame_is_kept_whole(folder: Path) -> None:
     (block,) = read_blocks(list_images(folder, None), GEOMETRY)
     frame = np.asarray(Image.open(folder / "0.png"))
     np.testing.assert_array_equal(block.pixels[0], crop_and_resize(frame, None, GEOMETRY))
 
 
-def test_a_sample_is_spread_evenly_and_bounded(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sample_is_evenly_spaced_and_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_blocks, "SAMPLE_BYTES", 3 * 3 * 24**2)
     table = sample_images(list_images(folder, 1.0), GEOMETRY)
     assert table.image_ids == ["0.png", "9.png"]  # the middle of 0, 1, 10, 2 ... is 4, the bad one
     assert set(table.labels) == {-1} and table.is_pixels
 
 
-def test_a_folder_of_bad_images_alone_cannot_be_measured(tmp_path: Path) -> None:
+def test_folder_with_only_bad_images_cannot_be_measured(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(ValueError, match=r"a\.png: zero bytes"):
         sample_images(list_images(tmp_path, 1.0), GEOMETRY)
 
 
-def test_what_is_no_file_is_a_fault_and_not_waited_for(folder: Path) -> None:
+def test_non_regular_file_is_a_fault_and_does_not_block(folder: Path) -> None:
     os.mkfifo(folder / "5a.png")
     (folder / "6a.png").symlink_to(folder / "nowhere.png")
     (block,) = read_blocks(list_images(folder, 1.0), GEOMETRY, 1)

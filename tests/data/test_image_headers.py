@@ -1,4 +1,4 @@
-"""Files made to keep a decoder or a parser busy are refused in the time of reading them."""
+"""Files made to stall a decoder or a parser are refused within the time it takes to read them."""
 
 import io
 import struct
@@ -126,7 +126,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_file_made_to_keep_a_decoder_busy_is_refused_at_once(name: str) -> None:
+def test_file_made_to_stall_decoder_is_refused_quickly(name: str) -> None:
     data = HOSTILE[name]()
     tracemalloc.start()
     start = time.process_time()
@@ -140,7 +140,7 @@ def test_a_file_made_to_keep_a_decoder_busy_is_refused_at_once(name: str) -> Non
 
 
 @pytest.mark.parametrize("pointer", [34665, 34853, 330])
-def test_metadata_that_quotes_itself_is_not_loaded(pointer: int) -> None:
+def test_self_referencing_metadata_is_not_loaded(pointer: int) -> None:
     tiff, jpeg = tiff_that_quotes_itself(pointer=pointer), jpeg_whose_exif_quotes_itself()
     tracemalloc.start()
     try:
@@ -155,7 +155,7 @@ def test_metadata_that_quotes_itself_is_not_loaded(pointer: int) -> None:
     "compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits"]
 )
 @pytest.mark.parametrize("big", [False, True])
-def test_pages_are_counted_and_decoded_one_by_one(big: bool, compression: str) -> None:
+def test_tiff_pages_are_counted_and_decoded_separately(big: bool, compression: str) -> None:
     buffer = io.BytesIO()
     images = [Image.fromarray(app_files.cell(seed)) for seed in range(3)]
     options = {"save_all": True, "append_images": images[1:], "compression": compression}
@@ -171,7 +171,7 @@ def test_pages_are_counted_and_decoded_one_by_one(big: bool, compression: str) -
 
 
 @pytest.mark.parametrize("has_sizes", [True, False])
-def test_a_big_endian_tiff_is_read_also_without_the_sizes_of_its_strips(has_sizes: bool) -> None:
+def test_big_endian_tiff_is_read_even_without_strip_sizes(has_sizes: bool) -> None:
     entries = [
         (256, 1, 60), (257, 1, 60), (258, 3, 200), (259, 1, 1), (262, 1, 2), (273, 1, 300),
         (277, 1, 3), (278, 1, 60), (279, 1, 60 * 60 * 3),
@@ -185,7 +185,7 @@ def test_a_big_endian_tiff_is_read_also_without_the_sizes_of_its_strips(has_size
     np.testing.assert_array_equal(decode_rgb(data, "x"), CELL)
 
 
-def test_pages_that_lead_in_a_circle_end() -> None:
+def test_cyclic_tiff_pages_terminate() -> None:
     data = bytearray(tiff_of_pages(3))
     data[-4:] = struct.pack("<I", 8)
     assert len(tiff_pages(bytes(data), 100)) == 3

@@ -40,7 +40,7 @@ RGB = Image.fromarray(PIXELS)
     ],
     ids=str,
 )
-def test_stripping_keeps_every_pixel(options: dict[str, object]) -> None:
+def test_strip_metadata_keeps_every_pixel(options: dict[str, object]) -> None:
     data = jpeg(RGB, comment=b"secret", icc_profile=b"secret" * 20_000, **options)
     clean = strip_metadata(data)
     assert b"secret" in data and b"secret" not in clean
@@ -48,7 +48,7 @@ def test_stripping_keeps_every_pixel(options: dict[str, object]) -> None:
     assert strip_metadata(clean) == clean
 
 
-def test_thumbnails_fill_bytes_comments_between_scans_and_trailing_bytes_go() -> None:
+def test_strip_metadata_drops_thumbnails_comments_and_trailing_bytes() -> None:
     data = jpeg(RGB, progressive=True)
     assert data[2:4] == b"\xff\xe0"
     jfif = segment(0xE0, data[6:18] + bytes((2, 1)) + b"secret")
@@ -63,7 +63,7 @@ def test_thumbnails_fill_bytes_comments_between_scans_and_trailing_bytes_go() ->
     np.testing.assert_array_equal(decode(clean), decode(dirty))
 
 
-def test_the_adobe_mark_of_an_rgb_jpeg_stays() -> None:
+def test_adobe_marker_of_rgb_jpeg_is_kept() -> None:
     plain = jpeg(RGB, keep_rgb=True)
     adobe = segment(0xEE, b"Adobe\0\x64\0\0\0\0\0secret")
     clean = strip_metadata(plain[:2] + adobe + plain[2:])
@@ -71,7 +71,7 @@ def test_the_adobe_mark_of_an_rgb_jpeg_stays() -> None:
     np.testing.assert_array_equal(decode(clean), decode(plain))
 
 
-def test_the_frame_header_tells_baseline_bits_and_channels() -> None:
+def test_frame_header_gives_baseline_bits_and_channels() -> None:
     assert jpeg_frame_header(jpeg(RGB)) == (True, 8, 3)
     assert jpeg_frame_header(jpeg(RGB, progressive=True)) == (False, 8, 3)
     assert jpeg_frame_header(jpeg(RGB.convert("L"))) == (True, 8, 1)
@@ -79,7 +79,7 @@ def test_the_frame_header_tells_baseline_bits_and_channels() -> None:
     assert jpeg_frame_header(b"\xff\xd8\xff\xe0") is None
 
 
-def test_only_the_whole_file_is_whole() -> None:
+def test_only_complete_file_is_complete_jpeg() -> None:
     data = jpeg(RGB)
     assert is_complete_jpeg(data) and is_complete_jpeg(data + b"trailing")
     for length in range(len(data)):

@@ -104,13 +104,13 @@ LOSSLESS = {
 
 @pytest.mark.parametrize("data, message", CASES.values(), ids=CASES)
 @pytest.mark.filterwarnings("error")
-def test_what_is_not_one_8_bit_rgb_image_is_refused(data: bytes, message: str) -> None:
+def test_anything_but_one_8_bit_rgb_image_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(ImageFault, match=message) as error:
         decode_rgb(data, "ig/MY_1.jpg")
     assert str(error.value).startswith("ig/MY_1.jpg: ") and "--skip-bad" in str(error.value)
 
 
-def test_a_grey_jpeg_of_12_bits_is_refused_as_such() -> None:
+def test_gray_12_bit_jpeg_is_refused() -> None:
     data = bytearray(encoded(PIXELS, "JPEG"))
     data[data.index(b"\xff\xc0") + 4] = 12
     with pytest.raises(ImageFault, match="12 bits"):
@@ -119,7 +119,7 @@ def test_a_grey_jpeg_of_12_bits_is_refused_as_such() -> None:
 
 @pytest.mark.parametrize("kind", LOSSLESS)
 @pytest.mark.parametrize("alpha", [None, 255, 17])
-def test_rgb_comes_back_and_alpha_is_dropped(kind: str, alpha: int | None) -> None:
+def test_rgb_round_trips_and_alpha_is_dropped(kind: str, alpha: int | None) -> None:
     image = Image.fromarray(NOISE)
     if alpha is not None:
         image.putalpha(alpha)
@@ -132,7 +132,7 @@ def test_rgb_comes_back_and_alpha_is_dropped(kind: str, alpha: int | None) -> No
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize("kind", ["JPEG", "progressive", "PNG", "TIFF", "TIFF LZW", "BMP", "WEBP"])
-def test_a_truncated_image_is_refused(kind: str, part: float) -> None:
+def test_truncated_image_is_refused(kind: str, part: float) -> None:
     options = {"progressive": {"progressive": True}, "TIFF LZW": {"compression": "tiff_lzw"}}
     form = "JPEG" if kind == "progressive" else kind.split()[0]
     data = encoded(NOISE, form, **options.get(kind, {}))
@@ -140,7 +140,7 @@ def test_a_truncated_image_is_refused(kind: str, part: float) -> None:
         decode_rgb(data[: int(len(data) * part)], "x")
 
 
-def test_a_jpeg_whose_rest_was_never_written_is_refused() -> None:
+def test_jpeg_with_zeroed_second_half_is_refused() -> None:
     data = encoded(NOISE, "JPEG")
     half = len(data) // 2
     with pytest.raises(ImageFault, match="truncated or damaged"):
@@ -150,7 +150,7 @@ def test_a_jpeg_whose_rest_was_never_written_is_refused() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_damaged_bytes_never_raise_anything_else(data: st.DataObject) -> None:
+def test_damaged_bytes_raise_only_image_fault(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF"]))
     damaged = bytearray(encoded(PIXELS, kind))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -163,33 +163,35 @@ def test_damaged_bytes_never_raise_anything_else(data: st.DataObject) -> None:
     assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
 
 
-def test_pillow_is_left_as_it_was() -> None:
+def test_pillow_settings_are_unchanged() -> None:
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
     decode_rgb(encoded(PIXELS, "PNG"), "x")
     after = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
     assert after == before == (1024**3 // 4 // 3, False)
 
 
-def test_nothing_is_decoded_while_pillow_would_fill_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_is_refused_while_pillow_loads_truncated_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(ValueError, match="LOAD_TRUNCATED_IMAGES") as error:
         decode_rgb(encoded(PIXELS, "PNG"), "x")
     assert not isinstance(error.value, ImageFault)  # skipping bad images must not skip them all
 
 
-def test_a_png_gives_its_pixels_back_and_holds_nothing_else() -> None:
+def test_encoded_png_round_trips_without_metadata() -> None:
     data = encode_png(NOISE)
     image = Image.open(io.BytesIO(data))
     np.testing.assert_array_equal(np.asarray(image), NOISE)
     assert image.info == {} and data == encode_png(NOISE.copy())
 
 
-def test_the_digest_is_that_of_the_pixels_in_any_memory_order() -> None:
+def test_digest_is_independent_of_memory_order() -> None:
     expected = hashlib.sha256(PIXELS.tobytes()).hexdigest()
     assert pixel_sha256(PIXELS) == pixel_sha256(np.asfortranarray(PIXELS)) == expected
 
 
-def test_clean_bytes_are_the_same_pixels_without_metadata() -> None:
+def test_clean_bytes_keep_pixels_and_drop_metadata() -> None:
     exif = Image.Exif()
     exif[0x010E] = "Jane Doe"
     secret = {"exif": exif, "comment": b"Jane Doe", "xmp": b"Jane Doe"}
@@ -206,7 +208,7 @@ def test_clean_bytes_are_the_same_pixels_without_metadata() -> None:
         np.testing.assert_array_equal(decode_rgb(clean, "x"), pixels)
 
 
-def test_real_faults_and_pairs(shared: Path) -> None:
+def test_real_faults_and_duplicates_are_recognized(shared: Path) -> None:
     root = shared / "data/pbc_quirks"
     with pytest.raises(ImageFault, match=r"\.DS_169665\.jpg: no image"):
         decode_rgb((root / "neutrophil/.DS_169665.jpg").read_bytes(), ".DS_169665.jpg")
@@ -222,7 +224,7 @@ def test_real_faults_and_pairs(shared: Path) -> None:
     assert ["BNE_191112", "EO_225902"] in [sorted(pair) for pair in digests.values()]
 
 
-def test_real_tiffs_lose_their_alpha_and_nothing_else(shared: Path) -> None:
+def test_real_tiffs_lose_only_their_alpha(shared: Path) -> None:
     paths = sorted((shared / "data/matek_lmu_mini").glob("*/*/*.tiff"))
     assert len(paths) == 29
     for path in paths:

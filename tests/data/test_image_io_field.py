@@ -1,4 +1,4 @@
-"""Pictures of phones, scanners and office programs decode to what a viewer shows, upright."""
+"""Images from phones, scanners, and office programs decode to what a viewer shows, upright."""
 
 import io
 import struct
@@ -46,7 +46,7 @@ ROTATED: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", [*ROTATED][:5])
-def test_every_format_is_upright_and_stays_so_when_published(kind: str, orientation: int) -> None:
+def test_every_format_is_upright_before_and_after_cleaning(kind: str, orientation: int) -> None:
     data = ROTATED[kind](orientation)
     with Image.open(io.BytesIO(data)) as image:
         truth = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
@@ -59,7 +59,7 @@ def test_every_format_is_upright_and_stays_so_when_published(kind: str, orientat
 
 
 @needs_avif
-def test_an_avif_is_upright_and_a_damaged_one_is_refused() -> None:
+def test_avif_is_upright_and_damaged_one_refused() -> None:
     data = ROTATED["AVIF"](6)
     upright = np.rot90(PIXELS, -1).astype(int)
     assert np.abs(decode_rgb(data, "x") - upright).mean() < 8
@@ -73,7 +73,7 @@ def test_an_avif_is_upright_and_a_damaged_one_is_refused() -> None:
 
 @needs_jpeg2000
 @pytest.mark.parametrize("name", ["a.jp2", "a.j2k"])
-def test_a_jpeg_2000_of_8_bits_is_read(name: str) -> None:
+def test_jpeg_2000_of_8_bits_is_read(name: str) -> None:
     buffer = io.BytesIO()
     buffer.name = name
     Image.fromarray(PIXELS).save(buffer, "JPEG2000", irreversible=False)
@@ -84,7 +84,7 @@ def test_a_jpeg_2000_of_8_bits_is_read(name: str) -> None:
         decode_rgb(bytes(data), "x")
 
 
-def test_a_heic_photo_is_read_by_the_extra() -> None:
+def test_heic_photo_is_read_with_the_extra() -> None:
     pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
     buffer = io.BytesIO()
     pillow_heif.from_pillow(Image.fromarray(PIXELS)).save(buffer, quality=-1, chroma=444)
@@ -94,14 +94,14 @@ def test_a_heic_photo_is_read_by_the_extra() -> None:
         decode_rgb(data[:-100], "x")
 
 
-def test_a_heic_photo_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_photo_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     monkeypatch.setattr(image_io, "run_limited", lambda function, *args: function(*args))
     with pytest.raises(ImageFault, match=r"HEIC photo .*pip install 'hf_wbc\[heif\]'"):
         decode_rgb(b"\0\0\0\x18ftypheic" + bytes(50), "IMG_1.HEIC")
 
 
-def test_of_a_phones_pictures_in_one_file_the_first_is_read() -> None:
+def test_first_image_of_mpo_file_is_read() -> None:
     preview = Image.fromarray(PIXELS[::2, ::2])
     data = encoded("MPO", save_all=True, append_images=[preview], **JPEG)
     assert Image.open(io.BytesIO(data)).n_frames == 2
@@ -111,7 +111,7 @@ def test_of_a_phones_pictures_in_one_file_the_first_is_read() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
-def test_large_metadata_of_a_png_is_not_unpacked(kind: bytes) -> None:
+def test_large_png_metadata_is_not_decompressed(kind: bytes) -> None:
     text = zlib.compress(bytes(70 << 20))
     body = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}[kind] + text
     chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -121,7 +121,7 @@ def test_large_metadata_of_a_png_is_not_unpacked(kind: bytes) -> None:
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
 @pytest.mark.parametrize("alpha", [0, 128, 255])
-def test_an_empty_associated_alpha_does_not_blacken_a_tiff(compression: str, alpha: int) -> None:
+def test_empty_associated_alpha_does_not_blacken_tiff(compression: str, alpha: int) -> None:
     rgba = np.concatenate([PIXELS // 4, np.full((*PIXELS.shape[:2], 1), alpha, np.uint8)], 2)
     data = bytearray(encoded("TIFF", rgba, compression=compression))
     data[data.index(b"\x52\1\3\0\1\0\0\0") + 8] = 1  # Pillow writes 2, unassociated
@@ -133,7 +133,7 @@ def test_an_empty_associated_alpha_does_not_blacken_a_tiff(compression: str, alp
     np.testing.assert_array_equal(pixels, divided if alpha else PIXELS // 4)
 
 
-def test_a_git_lfs_pointer_is_called_one() -> None:
+def test_git_lfs_pointer_is_reported() -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     with pytest.raises(ImageFault, match=r"cell\.png: a Git LFS pointer.*`git lfs pull`"):
         decode_rgb(pointer, "cell.png")

@@ -35,7 +35,7 @@ def filtered(image: Tensor, width: float) -> np.ndarray:
     return np.stack(planes)
 
 
-def test_every_sample_is_filtered_by_its_own_width(pixels: Tensor) -> None:
+def test_every_sample_is_blurred_by_its_own_width(pixels: Tensor) -> None:
     images = pixels.permute(0, 3, 1, 2).float()
     blurred = blur(images, WIDTHS)
     assert torch.equal(blurred[0], images[0])
@@ -43,17 +43,17 @@ def test_every_sample_is_filtered_by_its_own_width(pixels: Tensor) -> None:
         np.testing.assert_allclose(found.numpy(), filtered(image, float(width)), atol=1e-2)
 
 
-def test_no_width_is_the_same_image(pixels: Tensor) -> None:
+def test_zero_width_returns_same_image(pixels: Tensor) -> None:
     images = pixels.permute(0, 3, 1, 2).float()
     assert blur(images, torch.zeros(len(images))) is images
 
 
-def test_a_gray_image_stays_gray() -> None:
+def test_gray_image_stays_gray() -> None:
     gray = torch.full((2, 3, SIDE, SIDE), 77.0)
     torch.testing.assert_close(blur(gray, torch.tensor([0.3, 5.0])), gray, rtol=1e-5, atol=0)
 
 
-def test_the_blur_of_a_batch_is_in_um_and_comes_before_its_mirrors(pixels: Tensor) -> None:
+def test_batch_blur_is_in_um_and_precedes_flips(pixels: Tensor) -> None:
     changes = draw_augmentation_params(len(WIDTHS), torch.Generator().manual_seed(2))
     changes[:, 0], changes[:, 1], changes[:, 2] = 0.9, 0.1, 0.3  # flipped, rotated once
     strength = replace(NO_CHANGE, flips=True, quarter_turns=True)

@@ -42,7 +42,7 @@ def away() -> Table:
     return colored("away", 1)
 
 
-def test_statistics_are_those_of_all_pixels(home: Table) -> None:
+def test_statistics_match_numpy_over_all_pixels(home: Table) -> None:
     colors = home.chunks[0].reshape(-1, 3) / 255
     found = color_statistics(home)
     np.testing.assert_allclose(found.mean, colors.mean(0), rtol=1e-12)
@@ -50,16 +50,16 @@ def test_statistics_are_those_of_all_pixels(home: Table) -> None:
     np.testing.assert_allclose(found.std, colors.std(0), rtol=1e-9)
 
 
-def test_a_domain_inside_a_table_is_measured_alone(home: Table, away: Table) -> None:
+def test_domain_in_mixed_table_is_measured_alone(home: Table, away: Table) -> None:
     both = concatenate([home, away])
     assert color_statistics(both, 1) == color_statistics(away)
 
 
-def test_labels_change_nothing(home: Table) -> None:
+def test_labels_do_not_affect_statistics(home: Table) -> None:
     assert color_statistics(colored("home", 0, labels=-1)) == color_statistics(home)
 
 
-def test_a_domain_of_one_color_has_a_spread_to_divide_by(home: Table) -> None:
+def test_single_color_domain_has_nonzero_std(home: Table) -> None:
     flat = replace(home, chunks=(np.full_like(home.chunks[0], 200),))
     statistics = color_statistics(flat)
     assert statistics.std == (1 / 255, 1 / 255, 1 / 255)
@@ -67,12 +67,12 @@ def test_a_domain_of_one_color_has_a_spread_to_divide_by(home: Table) -> None:
 
 
 @pytest.mark.parametrize("num", [1, 5, 1000])
-def test_evenly_spaced_rows_begin_first_and_end_last(num: int) -> None:
+def test_evenly_spaced_includes_first_and_last(num: int) -> None:
     rows = evenly_spaced(num, 7)
     assert rows[0] == 0 and rows[-1] in {0, num - 1} and len(rows) == min(num, 7)
 
 
-def test_the_map_is_the_gaussian_optimal_transport(home: Table, away: Table) -> None:
+def test_color_map_matches_gaussian_optimal_transport(home: Table, away: Table) -> None:
     """Check against SciPy's matrix root, by Peyré & Cuturi 2019 (arXiv:1803.00567, remark 2.31)."""
     source, target = color_statistics(home), color_statistics(away)
     floor = np.eye(3) / 255**2
@@ -85,7 +85,7 @@ def test_the_map_is_the_gaussian_optimal_transport(home: Table, away: Table) -> 
     np.testing.assert_allclose(found[:, :3] @ c_s @ found[:, :3].T, c_t, atol=1e-12)
 
 
-def test_a_domain_is_carried_to_itself_unchanged(home: Table) -> None:
+def test_map_to_same_domain_is_identity(home: Table) -> None:
     statistics = color_statistics(home)
     np.testing.assert_allclose(color_transfer_map(statistics, statistics), np.eye(3, 4), atol=1e-9)
 
@@ -97,7 +97,7 @@ def towards(table: Table, *targets: Table) -> torch.Tensor:
     return torch.from_numpy(np.array(maps)).expand(len(table), len(targets), 3, 4)
 
 
-def test_the_whole_way_gives_the_targets_mean_and_covariance(home: Table, away: Table) -> None:
+def test_full_shift_reaches_target_mean_and_covariance(home: Table, away: Table) -> None:
     pixels = home.batch(np.arange(len(home)))
     changes = torch.full((len(home), NUM_DRAWS), 1 - 2**-24)
     images = apply_augmentation(pixels, changes, SHIFT, *PLAIN, color_maps=towards(home, away))
@@ -107,7 +107,7 @@ def test_the_whole_way_gives_the_targets_mean_and_covariance(home: Table, away: 
     np.testing.assert_allclose(np.cov(colors.T), target.covariance, atol=5e-5)
 
 
-def test_every_sample_goes_its_own_part_of_the_way_to_one_target(home: Table, away: Table) -> None:
+def test_every_sample_shifts_by_its_own_fraction_to_one_target(home: Table, away: Table) -> None:
     third = colored("third", 2)
     changes = draw_augmentation_params(len(home), torch.Generator().manual_seed(0))
     strength = replace(SHIFT, target_shift=0.6)
@@ -124,7 +124,7 @@ def test_every_sample_goes_its_own_part_of_the_way_to_one_target(home: Table, aw
     assert chosen == {0, 1}
 
 
-def test_no_strength_is_exactly_normalise(home: Table, away: Table) -> None:
+def test_zero_strength_equals_normalize(home: Table, away: Table) -> None:
     changes = draw_augmentation_params(len(home), torch.Generator().manual_seed(0))
     pixels = home.batch(np.arange(len(home)))
     images = apply_augmentation(pixels, changes, NO_CHANGE, *PLAIN, color_maps=towards(home, away))

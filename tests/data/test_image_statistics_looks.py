@@ -30,7 +30,7 @@ def sources() -> tuple[np.ndarray, np.ndarray]:
     return np.array(looks), np.repeat(["a", "b"], 60)
 
 
-def test_cells_of_either_source_are_at_home(sources: tuple[np.ndarray, np.ndarray]) -> None:
+def test_cells_of_either_source_are_in_distribution(sources: tuple[np.ndarray, np.ndarray]) -> None:
     looks, rng = measure_source_appearance(*sources), np.random.default_rng(1)
     found = [
         image_appearance(cell(rng, tint)) for tint in ((1, 1, 1), (1, 0.9, 0.8)) for _ in range(20)
@@ -39,21 +39,21 @@ def test_cells_of_either_source_are_at_home(sources: tuple[np.ndarray, np.ndarra
     assert not any(looks.is_blurred(one) for one in found)
 
 
-def test_another_stain_is_foreign(sources: tuple[np.ndarray, np.ndarray]) -> None:
+def test_another_stain_is_out_of_distribution(sources: tuple[np.ndarray, np.ndarray]) -> None:
     looks, rng = measure_source_appearance(*sources), np.random.default_rng(2)
     assert all(
         looks.is_out_of_distribution(image_appearance(cell(rng, (0.7, 0.9, 1)))) for _ in range(20)
     )
 
 
-def test_a_blurred_cell_is_blurred(sources: tuple[np.ndarray, np.ndarray]) -> None:
+def test_blurred_cell_is_detected(sources: tuple[np.ndarray, np.ndarray]) -> None:
     looks, rng = measure_source_appearance(*sources), np.random.default_rng(3)
     for _ in range(10):
         soft = gaussian_filter(cell(rng).astype(float), (3, 3, 0)).astype(np.uint8)
         assert looks.is_blurred(image_appearance(soft))
 
 
-def test_a_plain_image_has_no_sharpness_and_is_not_called_blurred(
+def test_plain_image_has_no_sharpness_and_is_not_blurred(
     sources: tuple[np.ndarray, np.ndarray],
 ) -> None:
     plain = image_appearance(

@@ -30,14 +30,14 @@ def noise(width_um: float, num: int = 24, contrast: float = 40.0) -> np.ndarray:
     return (128 + contrast * blurred / blurred.std())[..., None].repeat(3, axis=-1)
 
 
-def test_a_wave_is_as_sharp_as_its_frequency() -> None:
+def test_sharpness_of_a_wave_is_its_frequency() -> None:
     periods = 16
     wave = 128 + 100 * np.sin(2 * np.pi * periods * np.arange(SIDE) / SIDE)
     images = np.broadcast_to(wave[:, None, None], (1, SIDE, SIDE, 3))
     assert sharpness(spectrum(table(images))) == pytest.approx(periods / UM, rel=0.02)
 
 
-def test_contrast_and_brightness_do_not_matter() -> None:
+def test_sharpness_ignores_contrast_and_brightness() -> None:
     strong, weak = (table(noise(0.5, contrast=contrast)) for contrast in (40.0, 15.0))
     darker = table(noise(0.5) - 20)
     expected = sharpness(spectrum(strong))
@@ -46,13 +46,13 @@ def test_contrast_and_brightness_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("added_um", [0.3, 0.5])
-def test_the_blur_between_two_sharpnesses_is_found(added_um: float) -> None:
+def test_blur_to_recovers_known_blur(added_um: float) -> None:
     sharp = spectrum(table(noise(0.4)))
     blurry = spectrum(table(noise((0.4**2 + added_um**2) ** 0.5)))
     assert blur_to(sharp, sharpness(blurry)) == pytest.approx(added_um, rel=0.1)
 
 
-def test_after_its_blur_a_domain_is_as_sharp_as_wanted() -> None:
+def test_blurred_domain_reaches_wanted_sharpness() -> None:
     images = noise(0.3)
     own = spectrum(table(images))
     wanted = 0.7 * sharpness(own)
@@ -62,7 +62,7 @@ def test_after_its_blur_a_domain_is_as_sharp_as_wanted() -> None:
     assert sharpness(spectrum(table(blurred))) == pytest.approx(wanted, rel=0.03)
 
 
-def test_what_is_blurry_enough_is_left_alone() -> None:
+def test_sufficiently_blurred_domain_is_unchanged() -> None:
     own = spectrum(table(noise(0.5)))
     assert blur_to(own, sharpness(own)) == 0.0
     assert blur_to(own, 2 * sharpness(own)) == 0.0

@@ -1,4 +1,4 @@
-"""The labels that people own: every answer is written, and every kind of bad input is named."""
+"""The labels file: every answer is written at once, and every kind of bad input is reported."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-def test_every_answer_is_in_the_file_at_once(tmp_path: Path) -> None:
+def test_every_answer_is_written_at_once(tmp_path: Path) -> None:
     path = tmp_path / "a" / "my.labels.csv"
     file = LabelsFile(path)
     for number, label in enumerate(("monocyte", SKIP, "other"), start=1):
@@ -36,7 +36,7 @@ def test_every_answer_is_in_the_file_at_once(tmp_path: Path) -> None:
     assert [each.image_id for each in LabelsFile(path).answers] == ["1.png", "2.png", "3.png"]
 
 
-def test_undo_takes_back_the_last_answer_of_this_session_only(tmp_path: Path) -> None:
+def test_undo_removes_only_last_answer_of_this_session(tmp_path: Path) -> None:
     path = written(tmp_path / "l.csv", HEADER + "a.png,monocyte,AB,1\n")
     file = LabelsFile(path)
     assert file.undo() is None
@@ -45,7 +45,7 @@ def test_undo_takes_back_the_last_answer_of_this_session_only(tmp_path: Path) ->
     assert [each.image_id for each in read_answers(path)] == ["a.png"]
 
 
-def test_a_spreadsheet_that_saves_an_old_version_loses_no_answer(tmp_path: Path) -> None:
+def test_answers_survive_external_overwrite(tmp_path: Path) -> None:
     path = written(tmp_path / "l.csv", HEADER)
     file = LabelsFile(path)
     file.append(Answer("a.png", "monocyte", "AB", 1.0))
@@ -55,7 +55,7 @@ def test_a_spreadsheet_that_saves_an_old_version_loses_no_answer(tmp_path: Path)
 
 
 @pytest.mark.parametrize("lock", [".~lock.l.csv#", "~$l.csv"])
-def test_a_file_that_a_spreadsheet_has_open_is_refused(tmp_path: Path, lock: str) -> None:
+def test_file_locked_by_spreadsheet_is_refused(tmp_path: Path, lock: str) -> None:
     path = written(tmp_path / "l.csv", HEADER)
     (tmp_path / lock).touch()
     with pytest.raises(ValueError, match=re.escape(lock)):
@@ -73,7 +73,7 @@ def test_a_file_that_a_spreadsheet_has_open_is_refused(tmp_path: Path, lock: str
         ("a.png,monocyte\n", ("line 2", "2 cells")),
     ],
 )
-def test_bad_lines_are_named(tmp_path: Path, rows: str, words: tuple[str, ...]) -> None:
+def test_bad_lines_are_reported(tmp_path: Path, rows: str, words: tuple[str, ...]) -> None:
     path = written(tmp_path / "l.csv", HEADER + rows)
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
         read_answers(path)
@@ -147,23 +147,23 @@ def test_other_columns_are_refused_before_a_label_is_lost(tmp_path: Path) -> Non
         LabelsFile(path)
 
 
-def test_a_skipped_cell_can_be_named_later(tmp_path: Path) -> None:
+def test_skipped_cell_can_be_labeled_later(tmp_path: Path) -> None:
     path = written(tmp_path / "l.csv", HEADER + "a.png,skip,AB,1\na.png,monocyte,AB,1\n")
     assert [each.label for each in read_answers(path)] == ["monocyte"]
 
 
-def test_names_that_look_like_formulas_survive(tmp_path: Path) -> None:
+def test_names_resembling_formulas_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
     LabelsFile(path).append(Answer("=1+1.png", "monocyte"))
     assert read_answers(path)[0].image_id == "=1+1.png"
 
 
-def test_classes_have_clinical_names_too() -> None:
+def test_parse_class_accepts_clinical_names() -> None:
     assert parse_class("Blast (myeloblast)") == "myeloblast"
     assert parse_class("segmented_neutrophil") == "neutrophil_segmented"
 
 
-def test_readers_agree_by_kappa_and_disagreements_are_left_out() -> None:
+def test_kappa_is_computed_and_disagreements_left_out() -> None:
     said = {
         "a": ("monocyte", "monocyte"),
         "b": ("basophil", "basophil"),
@@ -182,7 +182,7 @@ def test_readers_agree_by_kappa_and_disagreements_are_left_out() -> None:
     assert set(agreed) == {"a", "b", "d", "e"} and apart == ["c"]
 
 
-def test_a_reader_who_presses_one_key_is_reported() -> None:
+def test_reader_who_always_gives_one_answer_is_reported() -> None:
     answers = [Answer(f"{number}.png", "monocyte", "AB") for number in range(20)]
     assert suspicious_readers(answers[:19]) == []
     assert "AB" in suspicious_readers(answers)[0]

@@ -56,7 +56,7 @@ def assert_same(first: DomainView | None, second: DomainView | None) -> None:
         assert torch.equal(value, other) if value is not None else other is None, name
 
 
-def test_a_batch_depends_on_its_step_alone(source: Table, target: Table) -> None:
+def test_batch_depends_only_on_its_step(source: Table, target: Table) -> None:
     one, other = (
         stream(source, target, strong_views=True, gradient_accumulation_steps=2) for _ in range(2)
     )
@@ -67,7 +67,7 @@ def test_a_batch_depends_on_its_step_alone(source: Table, target: Table) -> None
         assert_same(again.target, forward[2 * step + micro].target)
 
 
-def test_two_ranks_see_what_one_with_twice_the_batch_sees(source: Table, target: Table) -> None:
+def test_two_ranks_match_one_with_doubled_batch(source: Table, target: Table) -> None:
     alone = stream(source, target, batch_size=16, gradient_accumulation_steps=2, strong_views=True)
     ranks = [
         stream(
@@ -89,13 +89,13 @@ def test_two_ranks_see_what_one_with_twice_the_batch_sees(source: Table, target:
             torch.testing.assert_close(parts, value, atol=1e-4, rtol=1e-5)
 
 
-def test_forward_passes_of_a_step_are_disjoint(source: Table) -> None:
+def test_micro_batches_of_a_step_are_disjoint(source: Table) -> None:
     batches = stream(source, batch_size=10, gradient_accumulation_steps=3, balance="none")
     rows = torch.cat([batches.batch(0, micro).source.index for micro in range(3)])
     assert len(rows.unique()) == 30
 
 
-def test_a_view_says_which_rows_it_shows(source: Table, target: Table) -> None:
+def test_view_index_matches_its_rows(source: Table, target: Table) -> None:
     batch = stream(source, target, augmentation=None).batch(4)
     rows = batch.source.index.numpy()
     assert np.array_equal(batch.source.labels.numpy(), source.labels[rows])
@@ -107,11 +107,11 @@ def test_a_view_says_which_rows_it_shows(source: Table, target: Table) -> None:
     assert int(batch.target.index.max()) < len(target)
 
 
-def test_progress_is_the_fraction_of_the_steps_done(source: Table) -> None:
+def test_progress_is_fraction_of_completed_steps(source: Table) -> None:
     assert [stream(source).batch(step).progress for step in (0, 5, 9)] == [0.0, 0.5, 0.9]
 
 
-def test_the_strong_view_shows_the_same_cells_changed_more(source: Table) -> None:
+def test_strong_view_shows_same_cells_with_larger_changes(source: Table) -> None:
     gentle = replace(NO_CHANGE, brightness=0.01)
     view = stream(source, augmentation=gentle, strong_views=True).batch(0).source
     assert view.strong is not None
@@ -124,14 +124,14 @@ def test_the_strong_view_shows_the_same_cells_changed_more(source: Table) -> Non
     assert stream(source).batch(0).source.strong is None
 
 
-def test_classes_of_domains_are_drawn_alike(source: Table) -> None:
+def test_classes_of_domains_are_sampled_equally(source: Table) -> None:
     num_cells = len({*zip(source.labels.tolist(), source.domains.tolist(), strict=True)})
     view = stream(source, batch_size=2 * num_cells).batch(0).source
     cells = view.labels + NUM_CLASSES * view.domains
     assert cells.unique(return_counts=True)[1].tolist() == [2] * num_cells
 
 
-def test_target_domains_are_drawn_alike(source: Table) -> None:
+def test_target_domains_are_sampled_equally(source: Table) -> None:
     targets = [images("c", 40, 2, labeled=False), images("d", 10, 3, labeled=False)]
     batch = stream(source, concatenate(targets), batch_size=20).batch(0)
     assert batch.target is not None
@@ -146,7 +146,7 @@ def test_seeds_and_sides_draw_differently(source: Table) -> None:
     assert not torch.equal(first.source.index, second.source.index)
 
 
-def test_steps_change_differently(source: Table) -> None:
+def test_each_step_augments_differently(source: Table) -> None:
     single = Table(
         source.chunks[:1], np.zeros(50, np.int64), np.zeros(50, np.int64), ["x"] * 50, ("a",)
     )
@@ -155,7 +155,7 @@ def test_steps_change_differently(source: Table) -> None:
     assert not torch.isclose(ordered[0], ordered[1]).all(dim=(1, 2, 3)).any()
 
 
-def test_features_pass_as_they_are() -> None:
+def test_features_are_passed_unchanged() -> None:
     features = np.random.default_rng(0).normal(size=(22, 5)).astype(np.float32)
     table = feature_table(features, np.arange(22) % 11, ["x"] * 22, "a")
     view = stream(table, table).batch(0).source
@@ -163,7 +163,7 @@ def test_features_pass_as_they_are() -> None:
     assert view.strong is None
 
 
-def test_the_strong_view_of_features_leaves_some_out() -> None:
+def test_strong_view_of_features_applies_dropout() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(44, 50)).astype(np.float32)
     table = feature_table(features, np.arange(44) % 11, ["x"] * 44, "a")
@@ -182,7 +182,7 @@ def test_the_strong_view_of_features_leaves_some_out() -> None:
     assert later is not None and not torch.equal(batch.source.strong == 0, later == 0)
 
 
-def test_two_ranks_leave_out_what_one_with_twice_the_batch_does() -> None:
+def test_two_ranks_apply_dropout_of_one_with_doubled_batch() -> None:
     features = np.random.default_rng(0).normal(size=(44, 5)).astype(np.float32)
     table = feature_table(features, np.arange(44) % 11, ["x"] * 44, "a")
     whole = stream(table, strong_views=True, batch_size=16).batch(2).source.strong
@@ -192,9 +192,7 @@ def test_two_ranks_leave_out_what_one_with_twice_the_batch_does() -> None:
     assert torch.equal(whole, torch.cat([halves[0], halves[1]]))
 
 
-def test_a_second_phase_sees_the_target_alone_by_draws_of_its_own(
-    source: Table, target: Table
-) -> None:
+def test_second_phase_draws_target_batches_independently(source: Table, target: Table) -> None:
     made, again = (
         stream(source, target, strong_views=True, gradient_accumulation_steps=2) for _ in range(2)
     )
@@ -208,7 +206,7 @@ def test_a_second_phase_sees_the_target_alone_by_draws_of_its_own(
     assert batch.target.inputs.shape == (8, 3, 8, 8)
 
 
-def test_a_second_phase_passes_over_all_target_images(source: Table, target: Table) -> None:
+def test_second_phase_covers_all_target_images(source: Table, target: Table) -> None:
     made = stream(source, target, batch_size=5, gradient_accumulation_steps=2)
     rows = [
         made.target_batch(step, 3, micro).target.index for step in range(3) for micro in range(2)
@@ -216,9 +214,7 @@ def test_a_second_phase_passes_over_all_target_images(source: Table, target: Tab
     assert torch.cat(rows).sort().values.tolist() == list(range(30))
 
 
-def test_two_ranks_adapt_to_what_one_with_twice_the_batch_does(
-    source: Table, target: Table
-) -> None:
+def test_two_ranks_share_target_batches_of_second_phase(source: Table, target: Table) -> None:
     whole = stream(source, target, batch_size=16).target_batch(1, 2).target
     halves = [
         stream(source, target, rank=rank, world_size=2).target_batch(1, 2).target
@@ -229,9 +225,7 @@ def test_two_ranks_adapt_to_what_one_with_twice_the_batch_does(
     torch.testing.assert_close(inputs, whole.inputs, atol=1e-4, rtol=1e-5)
 
 
-def test_a_target_for_the_second_phase_alone_stays_out_of_the_first(
-    source: Table, target: Table
-) -> None:
+def test_unpaired_target_appears_only_in_second_phase(source: Table, target: Table) -> None:
     made = stream(source, target, pair_target=False)
     assert made.batch(0).target is None
     assert_same(made.target_batch(0, 1).target, stream(source, target).target_batch(0, 1).target)
@@ -249,12 +243,12 @@ def test_sides_of_different_shapes_are_refused(source: Table) -> None:
         stream(source, features)
 
 
-def test_an_augmentation_that_cannot_be_is_refused(source: Table) -> None:
+def test_invalid_augmentation_is_refused(source: Table) -> None:
     with pytest.raises(ValueError, match=r"augmentation\.hue is 2"):
         stream(source, augmentation=Augmentation(hue=2.0))
 
 
-def test_every_domain_is_normalized_by_its_own_treatment(source: Table, target: Table) -> None:
+def test_every_domain_is_normalized_by_its_own_statistics(source: Table, target: Table) -> None:
     preprocessing = {
         name: ImagePreprocessing((0.1 * step,) * 3, (0.2 + step,) * 3)
         for step, name in enumerate(("a", "b", "c"))
@@ -269,7 +263,7 @@ def test_every_domain_is_normalized_by_its_own_treatment(source: Table, target: 
             assert torch.equal(view.inputs[row : row + 1], expected)
 
 
-def test_only_source_images_move_towards_the_target(source: Table, target: Table) -> None:
+def test_only_source_images_shift_toward_target(source: Table, target: Table) -> None:
     shifted = replace(NO_CHANGE, target_shift=1.0)
     moved = stream(
         source, target, augmentation=shifted, style_targets=[target], batch_size=40
@@ -286,7 +280,7 @@ def test_only_source_images_move_towards_the_target(source: Table, target: Table
         assert after < before
 
 
-def test_a_shift_towards_nothing_is_refused(source: Table) -> None:
+def test_target_shift_without_target_is_refused(source: Table) -> None:
     with pytest.raises(ValueError, match="name one with --target"):
         stream(source, augmentation=replace(NO_CHANGE, target_shift=0.5))
 
@@ -298,7 +292,7 @@ def views(num: int = 3) -> Table:
     return feature_table(features, np.arange(22) % 11, ["x"] * 22, "a")
 
 
-def test_each_step_draws_one_view_of_each_image() -> None:
+def test_each_step_draws_one_view_per_image() -> None:
     loader = stream(views(), views(), augmentation=None, strong_views=True)
     batches = [loader.batch(step) for step in range(10)]
     for view in (side for batch in batches for side in (batch.source, batch.target)):
@@ -314,7 +308,7 @@ def test_each_step_draws_one_view_of_each_image() -> None:
                    for b in batches)  # fmt: skip
 
 
-def test_two_ranks_draw_the_views_of_one_with_twice_the_batch() -> None:
+def test_two_ranks_draw_views_of_one_with_doubled_batch() -> None:
     alone = stream(views(), augmentation=None, strong_views=True, batch_size=8).batch(3).source
     halves = [
         stream(views(), augmentation=None, strong_views=True, batch_size=4, rank=rank, world_size=2)
@@ -328,7 +322,7 @@ def test_two_ranks_draw_the_views_of_one_with_twice_the_batch() -> None:
     torch.testing.assert_close(torch.cat(strong), alone.strong)
 
 
-def test_labeled_target_rows_come_in_both_phases_and_change_no_other_draw(
+def test_labeled_target_rows_come_in_both_phases_without_side_effects(
     source: Table, target: Table
 ) -> None:
     rows, labels = np.array([3, 7, 20]), np.array([1, 1, 5])

@@ -8,12 +8,12 @@ import pytest
 from hf_wbc.data.parallel import prefetch
 
 
-def test_items_come_in_their_order() -> None:
+def test_prefetch_preserves_order() -> None:
     assert list(prefetch(iter(range(50)))) == list(range(50))
     assert list(prefetch(iter(()))) == []
 
 
-def test_the_next_item_is_made_while_the_last_is_worked_on() -> None:
+def test_next_item_is_prepared_while_current_is_used() -> None:
     made = threading.Event()
 
     def items() -> Iterator[int]:
@@ -27,7 +27,7 @@ def test_the_next_item_is_made_while_the_last_is_worked_on() -> None:
     assert list(found) == [1]
 
 
-def test_an_error_comes_where_its_item_would() -> None:
+def test_error_is_raised_in_place_of_its_item() -> None:
     def items() -> Iterator[int]:
         yield 0
         raise ValueError("the second is bad")
@@ -38,7 +38,7 @@ def test_an_error_comes_where_its_item_would() -> None:
         next(found)
 
 
-def test_nobody_asking_any_more_ends_the_thread_and_closes_the_items() -> None:
+def test_closing_ends_the_thread_and_closes_the_source() -> None:
     closed, before = threading.Event(), threading.active_count()
 
     def items() -> Iterator[int]:

@@ -53,18 +53,18 @@ def test_every_job_is_answered_once(num_proc: int) -> None:
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
-def test_the_error_of_a_job_is_raised_here(num_proc: int) -> None:
+def test_job_error_is_raised_in_parent(num_proc: int) -> None:
     with pytest.raises(ZeroDivisionError), WorkerPool(num_proc, 1) as workers:
         list(workers.run(operator.truediv, [(1,), (0,), (1,)]))
 
 
-def test_a_system_error_keeps_its_number_and_file() -> None:
+def test_os_error_keeps_its_number_and_file() -> None:
     with WorkerPool(2, "/nowhere/at/all") as workers, pytest.raises(FileNotFoundError) as error:
         list(workers.run(os.listdir, [()]))
     assert error.value.filename == "/nowhere/at/all"
 
 
-def test_a_worker_that_is_killed_is_noticed() -> None:
+def test_killed_worker_is_detected() -> None:
     with WorkerPool(2, signal.SIGKILL) as workers:
         with pytest.raises(ChildProcessError, match=r"died \(exit code -9\).*lower --num-proc"):
             list(workers.run(signal.raise_signal, [(), ()]))
@@ -72,18 +72,18 @@ def test_a_worker_that_is_killed_is_noticed() -> None:
     assert not any(process.is_alive() for process in left)
 
 
-def test_one_process_is_this_one() -> None:
+def test_single_process_pool_runs_in_the_caller() -> None:
     with WorkerPool(1, None) as workers:
         assert workers._processes == []
     assert num_cores() >= 1
 
 
-def test_ctrl_c_works_again_afterwards() -> None:
+def test_ctrl_c_is_unblocked_afterwards() -> None:
     with WorkerPool(2, 1):
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def test_ctrl_c_waits_for_a_worker_to_be_started_whichever_thread_takes_it() -> None:
+def test_ctrl_c_is_deferred_while_a_worker_starts() -> None:
     """Run in a process of its own, which a Ctrl-C that is not deferred may end."""
     ran = subprocess.run(
         [sys.executable, "-c", DEFERRED], capture_output=True, text=True, timeout=60
@@ -92,7 +92,7 @@ def test_ctrl_c_waits_for_a_worker_to_be_started_whichever_thread_takes_it() -> 
 
 
 @pytest.mark.parametrize("ctrl_c", [False, True], ids=["killed", "ctrl-c"])
-def test_workers_end_with_their_parent_in_the_middle_of_a_job(ctrl_c: bool) -> None:
+def test_workers_end_with_their_parent_during_a_job(ctrl_c: bool) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", ASLEEP.format(ctrl_c=ctrl_c)],
         stdout=subprocess.PIPE,
@@ -124,7 +124,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_a_script_without_a_main_guard_may_start_processes(tmp_path: Path) -> None:
+def test_script_without_main_guard_can_start_workers(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import operator\nfrom hf_wbc.data.parallel import WorkerPool\n"

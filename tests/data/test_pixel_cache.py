@@ -51,14 +51,14 @@ def processed(domain: DomainSplit, size: int, resample: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [24, 56])
 @pytest.mark.parametrize("resample", [2, 3])
-def test_pixels_equal_the_processors_resize(folder: Path, size: int, resample: int) -> None:
+def test_pixels_match_processor_resize(folder: Path, size: int, resample: int) -> None:
     domain = load_split(str(folder), "train")
     pixels = everything(cache_pixels(domain, Geometry(size, resample)))
     assert pixels.shape == (22, size, size, 3)
     assert np.array_equal(pixels, processed(domain, size, resample))
 
 
-def test_pixels_equal_the_processors_resize_on_real_cells(shared: Path) -> None:
+def test_pixels_match_processor_resize_on_real_cells(shared: Path) -> None:
     paths = sorted((shared / "data" / "tecom_jiangxi").rglob("*.bmp"))[:3]
     assert paths
     processor = ViTImageProcessor(do_rescale=False, do_normalize=False)
@@ -72,27 +72,27 @@ def test_pixels_equal_the_processors_resize_on_real_cells(shared: Path) -> None:
         )
 
 
-def test_an_unscaled_frame_is_seen_along_its_short_side() -> None:
+def test_unscaled_frame_is_cropped_to_short_side() -> None:
     frame = np.zeros((30, 40, 3), np.uint8)
     frame[:, 5:35] = 255
     assert (np.asarray(crop_and_resize(frame, None, Geometry(30, 2))) == 255).all()
 
 
-def test_a_whole_frame_and_its_crop_give_the_same_pixels() -> None:
+def test_whole_frame_and_its_crop_give_same_pixels() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
     crop = frame[5:55, 10:60]
     whole, part = (crop_and_resize(pixels, 0.5, Geometry(32, 3)) for pixels in (frame, crop))
     assert np.array_equal(whole, part)
 
 
-def test_pixels_are_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_are_computed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = load_split(str(folder), "train")
     first = everything(cache_pixels(domain, Geometry(16, 2)))
     monkeypatch.setattr(module, "_build", lambda *_: pytest.fail("built again"))
     assert np.array_equal(everything(cache_pixels(domain, Geometry(16, 2), num_proc=2)), first)
 
 
-def test_pixels_are_made_anew_for_other_rows_and_geometries(folder: Path) -> None:
+def test_changed_rows_or_geometry_recompute_pixels(folder: Path) -> None:
     domain = load_split(str(folder), "train")
     before = everything(cache_pixels(domain, Geometry(16, 2)))
     assert not np.array_equal(everything(cache_pixels(domain, Geometry(16, 3))), before)
@@ -104,7 +104,7 @@ def test_pixels_are_made_anew_for_other_rows_and_geometries(folder: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_two_processes_make_what_one_makes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_match_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = load_split(str(folder), "train")
     alone = everything(cache_pixels(domain, Geometry(16, 2), num_proc=1))
     monkeypatch.setattr(module, "_ROWS_PER_PROCESS", 11)
@@ -116,14 +116,14 @@ def test_two_processes_make_what_one_makes(folder: Path, monkeypatch: pytest.Mon
     assert np.array_equal(everything(together), alone)
 
 
-def test_a_process_more_has_to_be_worth_it() -> None:
+def test_small_tables_do_not_start_processes() -> None:
     assert choose_num_processes(100, 8) is None
     assert choose_num_processes(10_000, 1) is None
     assert choose_num_processes(100_000, 8) == 8
     assert choose_num_processes(7_000, 8) == 3
 
 
-def test_pixels_know_their_rows(folder: Path) -> None:
+def test_pixel_table_has_labels_and_ids_of_its_rows(folder: Path) -> None:
     domain = load_split(str(folder), "train")
     table = cache_pixels(domain, Geometry(16, 2))
     assert table.labels.tolist() == domain.labels.tolist()
@@ -145,7 +145,7 @@ def with_image(folder: Path, change: Callable[[bytes], bytes]) -> DomainSplit:
 @pytest.mark.parametrize("num_proc", [1, 2])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_damaged_image_is_named_and_nothing_is_left(
+def test_damaged_image_is_reported_and_nothing_left(
     folder: Path, num_proc: int, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     monkeypatch.setattr(module, "_ROWS_PER_PROCESS", 11)
@@ -155,18 +155,18 @@ def test_a_damaged_image_is_named_and_nothing_is_left(
     assert not list((cache / "hf_wbc" / "pixels").iterdir())
 
 
-def test_an_image_under_anothers_digest_is_named(folder: Path) -> None:
+def test_image_with_wrong_digest_is_reported(folder: Path) -> None:
     other = pq.read_table(folder / FILE)["image"][1].as_py()["bytes"]
     with pytest.raises(ValueError, match=r"basophil_0\.png does not have the pixels that its"):
         cache_pixels(with_image(folder, lambda _: other), Geometry(16, 2))
 
 
-def test_a_square_wider_than_the_rows_is_refused(folder: Path) -> None:
+def test_crop_wider_than_rows_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"toy_a_train_basophil_0\.png: a frame of 36x36 px"):
         cache_pixels(load_split(str(folder), "train"), Geometry(16, 2, um=30.0))
 
 
-def test_a_geometry_that_cannot_be_is_named() -> None:
+def test_invalid_geometry_is_reported() -> None:
     with pytest.raises(ValueError, match="image size is 0"):
         Geometry(0, 2)
     with pytest.raises(ValueError, match="unknown interpolation 9; choose from 2 bilinear"):

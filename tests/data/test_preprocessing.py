@@ -40,7 +40,7 @@ def lab(name: str, seed: int, width: float) -> Table:
 SHARP, BLURRY = lab("sharp", 0, 0.8), lab("blurry", 1, 2.0)
 
 
-def test_a_plain_rule_is_the_checkpoints_normalising_and_looks_at_nothing() -> None:
+def test_plain_rule_uses_checkpoint_normalization_without_images() -> None:
     rule = PreprocessingRule()
     assert rule.is_plain and not rule.needs_images
     assert rule.fit(None, MEAN, STD) == ImagePreprocessing(MEAN, STD)
@@ -50,7 +50,7 @@ def test_a_plain_rule_is_the_checkpoints_normalising_and_looks_at_nothing() -> N
     )
 
 
-def test_by_domain_every_domain_has_mean_zero_and_deviation_one() -> None:
+def test_normalize_by_domain_gives_zero_mean_and_unit_std() -> None:
     rule = PreprocessingRule(normalize_by="domain")
     for table in (SHARP, BLURRY):
         images = preprocess(table.batch(np.arange(len(table))), rule.fit(table, MEAN, STD))
@@ -59,7 +59,7 @@ def test_by_domain_every_domain_has_mean_zero_and_deviation_one() -> None:
         torch.testing.assert_close(std, torch.ones(3), atol=1e-4, rtol=0)
 
 
-def test_common_sharpness_is_the_blurriests_and_brings_all_to_it() -> None:
+def test_common_sharpness_is_that_of_the_blurriest_domain() -> None:
     level = common_sharpness([SHARP, BLURRY])
     assert level == sharpness(spectrum(BLURRY))
     rule = PreprocessingRule(sharpness_per_um=level)
@@ -72,7 +72,7 @@ def test_common_sharpness_is_the_blurriests_and_brings_all_to_it() -> None:
     assert sharpness(spectrum(SHARP)) > 1.2 * level
 
 
-def test_a_blur_for_all_adds_up_in_variance() -> None:
+def test_common_blur_adds_in_variance() -> None:
     level = common_sharpness([SHARP, BLURRY])
     own = PreprocessingRule(sharpness_per_um=level).fit(SHARP, MEAN, STD).blur_um
     both = PreprocessingRule(sharpness_per_um=level, blur_um=0.4).fit(SHARP, MEAN, STD).blur_um
@@ -80,7 +80,7 @@ def test_a_blur_for_all_adds_up_in_variance() -> None:
     assert PreprocessingRule(blur_um=0.4).fit(None, MEAN, STD).blur_um == 0.4
 
 
-def test_treated_pixels_are_blurred_in_um_then_normalized() -> None:
+def test_preprocess_blurs_in_um_then_normalizes() -> None:
     pixels = SHARP.batch(np.arange(2))
     images = preprocess(pixels, ImagePreprocessing(MEAN, STD, blur_um=0.8), um=UM)
     width = 0.8 * SIDE / UM
@@ -89,7 +89,7 @@ def test_treated_pixels_are_blurred_in_um_then_normalized() -> None:
     np.testing.assert_allclose(images.permute(0, 2, 3, 1).numpy(), expected, atol=2e-3)
 
 
-def test_pooled_is_the_mean_and_deviation_of_domains_that_count_alike() -> None:
+def test_pooled_statistics_weight_domains_equally() -> None:
     rule = PreprocessingRule(normalize_by="domain")
     found = pool_preprocessing([rule.fit(table, MEAN, STD) for table in (SHARP, BLURRY)])
     colors = np.concatenate([table.chunks[0].reshape(-1, 3) for table in (SHARP, BLURRY)]) / 255
@@ -100,7 +100,7 @@ def test_pooled_is_the_mean_and_deviation_of_domains_that_count_alike() -> None:
     assert same.blur_um == 0.0
 
 
-def test_a_rule_comes_back_from_json_and_a_foreign_one_is_refused() -> None:
+def test_rule_round_trips_through_json_and_foreign_one_is_refused() -> None:
     rule = PreprocessingRule("domain", 0.61, 0.2)
     assert PreprocessingRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
     with pytest.raises(ValueError, match="use the hf_wbc that wrote the model"):

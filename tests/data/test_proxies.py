@@ -1,4 +1,4 @@
-"""Proxies of the environment: loopback is exempt, and unusable ones are named with a remedy."""
+"""Proxies of the environment: loopback is exempt, and unusable ones are reported with a remedy."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_loopback_is_added_to_what_is_exempt() -> None:
+def test_loopback_is_added_to_no_proxy() -> None:
     environ = {"http_proxy": "http://proxy:80", "NO_PROXY": "hospital.org, localhost"}
     direct_loopback(environ, "10.0.0.7")
     assert environ["no_proxy"] == "hospital.org,localhost,127.0.0.1,::1,10.0.0.7"
@@ -39,7 +39,7 @@ def test_loopback_is_added_to_what_is_exempt() -> None:
     assert not is_loopback("https://huggingface.co")
 
 
-def test_a_password_is_not_shown() -> None:
+def test_password_is_not_shown() -> None:
     found = proxy_variables({"HTTPS_PROXY": "http://me:secret@proxy:80", "no_proxy": "x"})
     assert found == {"HTTPS_PROXY": "http://...@proxy:80"}
 
@@ -52,7 +52,7 @@ def test_a_password_is_not_shown() -> None:
         ("https_proxy", "http://proxy:80", ""),
     ],
 )
-def test_what_cannot_be_used_is_named(
+def test_unusable_proxy_is_reported(
     name: str, value: str, words: str, no_proxies: pytest.MonkeyPatch
 ) -> None:
     no_proxies.setenv(name, value)
@@ -60,7 +60,7 @@ def test_what_cannot_be_used_is_named(
     assert words in said and bool(words) == bool(said)
 
 
-def test_socks_needs_its_package(no_proxies: pytest.MonkeyPatch) -> None:
+def test_socks_proxy_requires_its_package(no_proxies: pytest.MonkeyPatch) -> None:
     no_proxies.setitem(sys.modules, "socksio", None)
     no_proxies.setenv("all_proxy", "socks5://proxy:1080")
     with pytest.raises(ValueError, match=r"all_proxy=socks5://proxy:1080.*pip install socksio"):
@@ -71,7 +71,9 @@ def test_socks_needs_its_package(no_proxies: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("token", ["hf_ä", "hf_a b", "hf_a\tb"])
-def test_a_token_with_other_letters_is_named(token: str, no_proxies: pytest.MonkeyPatch) -> None:
+def test_token_with_invalid_characters_is_reported(
+    token: str, no_proxies: pytest.MonkeyPatch
+) -> None:
     no_proxies.setenv("HF_TOKEN", token)
     with pytest.raises(ValueError, match="characters that no token contains"):
         require_access()

@@ -1,4 +1,4 @@
-"""Draws depend only on seed and step, and visit rows and cells as evenly as possible."""
+"""Draws depend only on seed and step, and sample rows and cells as evenly as possible."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def domains() -> np.ndarray:
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_a_draw_depends_on_seed_and_step_alone(
+def test_draw_depends_only_on_seed_and_step(
     labels: np.ndarray, domains: np.ndarray, balance: Balance
 ) -> None:
     sampler = Sampler(labels, domains, balance, seed=3)
@@ -38,7 +38,7 @@ def test_a_draw_depends_on_seed_and_step_alone(
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_one_large_draw_is_the_small_ones_in_a_row(
+def test_large_draw_equals_consecutive_small_draws(
     labels: np.ndarray, domains: np.ndarray, balance: Balance
 ) -> None:
     sampler = Sampler(labels, domains, balance, seed=0)
@@ -46,7 +46,7 @@ def test_one_large_draw_is_the_small_ones_in_a_row(
     assert np.array_equal(np.concatenate(small), sampler.draw(180, 0))
 
 
-def test_unbalanced_draws_see_every_row_once_an_epoch(
+def test_unbalanced_draws_cover_every_row_once_per_epoch(
     labels: np.ndarray, domains: np.ndarray
 ) -> None:
     sampler = Sampler(labels, domains, "none", seed=0)
@@ -56,7 +56,7 @@ def test_unbalanced_draws_see_every_row_once_an_epoch(
 
 
 @pytest.mark.parametrize(("balance", "num_cells"), [("domain", 2), ("class_domain", 4)])
-def test_balanced_draws_see_every_cell_alike(
+def test_balanced_draws_sample_every_cell_equally(
     labels: np.ndarray, domains: np.ndarray, balance: Balance, num_cells: int
 ) -> None:
     rows = draw_indices(labels, domains, 60 * num_cells, balance, seed=0, step=2)
@@ -67,7 +67,7 @@ def test_balanced_draws_see_every_cell_alike(
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_no_row_comes_twice_before_all_others_of_its_cell(
+def test_row_repeats_only_after_all_others_of_its_cell(
     labels: np.ndarray, domains: np.ndarray, balance: Balance
 ) -> None:
     cells = {"none": 0 * labels, "domain": domains, "class_domain": labels + 3 * domains}[balance]
@@ -80,9 +80,7 @@ def test_no_row_comes_twice_before_all_others_of_its_cell(
         assert (np.sort(whole, axis=1) == np.flatnonzero(cells == cell)).all()
 
 
-def test_small_batches_mix_cells_anew_in_every_round(
-    labels: np.ndarray, domains: np.ndarray
-) -> None:
+def test_small_batches_reshuffle_cells_every_round(labels: np.ndarray, domains: np.ndarray) -> None:
     firsts = [draw_indices(labels, domains, 4, "class_domain", 0, step)[0] for step in range(80)]
     assert len(set((labels + 3 * domains)[firsts].tolist())) == 4
 
@@ -94,7 +92,7 @@ def test_unlabeled_rows_cannot_be_balanced_by_class(domains: np.ndarray) -> None
     assert len(Sampler(labels, domains, "domain", 0).draw(8, 0)) == 8
 
 
-def test_what_cannot_be_drawn_is_named(labels: np.ndarray, domains: np.ndarray) -> None:
+def test_invalid_arguments_are_reported(labels: np.ndarray, domains: np.ndarray) -> None:
     with pytest.raises(ValueError, match="unknown balance 'class'; choose from class_domain"):
         Sampler(labels, domains, "class", 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seed is -1"):

@@ -1,4 +1,4 @@
-"""The scale comes from red cells of known size, else from nuclei, and says what it rests on."""
+"""The scale comes from red cells of known size, else from nuclei, and states its evidence."""
 
 from pathlib import Path
 
@@ -44,12 +44,12 @@ CORNERS = [(60, 60, 70), (340, 60, 74), (60, 340, 66), (340, 340, 70)]
 
 
 @pytest.mark.parametrize("ground", [GROUND, (255, 225, 150), (190, 205, 235)])
-def test_red_cells_are_measured_under_any_lamp(ground: tuple[int, int, int]) -> None:
+def test_red_cells_are_measured_on_any_background(ground: tuple[int, int, int]) -> None:
     found = sorted(red_cell_diameters(smear(CORNERS, 95, ground=ground)))
     assert found == pytest.approx([66, 70, 70, 74], rel=0.04)
 
 
-def test_a_field_of_many_cells_is_measured_at_a_finer_size() -> None:
+def test_large_field_is_measured_accurately() -> None:
     places = [(x, y, 62) for x in range(100, 900, 200) for y in range(100, 900, 200)]
     found = red_cell_diameters(smear(places, side=1000))
     assert len(found) == len(places) and np.median(found) == pytest.approx(62, rel=0.03)
@@ -64,7 +64,7 @@ def test_a_field_of_many_cells_is_measured_at_a_finer_size() -> None:
     ],
     ids=["clipped", "overlapping", "a platelet"],
 )
-def test_what_shows_no_diameter_is_left_out(cell: list[tuple[float, float, float]]) -> None:
+def test_incomplete_cells_and_platelets_are_ignored(cell: list[tuple[float, float, float]]) -> None:
     assert red_cell_diameters(smear(cell)) == []
 
 
@@ -82,16 +82,16 @@ def test_what_shows_no_diameter_is_left_out(cell: list[tuple[float, float, float
     ],
     ids=["white", "black", "one pixel", "noise", "a white cell", "a nucleus without noise"],
 )
-def test_without_red_cells_none_is_measured(pixels: np.ndarray) -> None:
+def test_image_without_red_cells_gives_no_diameters(pixels: np.ndarray) -> None:
     assert red_cell_diameters(pixels) == []
 
 
-def test_platelets_and_clumps_do_not_move_the_median() -> None:
+def test_platelets_and_clumps_do_not_affect_the_median() -> None:
     assert typical_diameter([70, 72, 74, 20, 22, 18, 25, 130]) == (72, 3)
     assert typical_diameter([]) is None
 
 
-def test_red_cells_are_believed_before_large_nuclei_and_the_disagreement_is_named() -> None:
+def test_red_cells_take_precedence_and_disagreement_is_reported() -> None:
     found = estimate_scale([smear(CORNERS, 140)])  # 14 um: a blast
     assert found.source == "red cells" and found.num_red_cells == 4
     assert found.um_per_px == pytest.approx(7.2 / 70, rel=0.03)
@@ -100,12 +100,12 @@ def test_red_cells_are_believed_before_large_nuclei_and_the_disagreement_is_name
     assert "Fewer than 30" in said and "The nuclei suggest" in said and "Microcytosis" in said
 
 
-def test_enough_red_cells_that_agree_with_the_nuclei_need_no_warning() -> None:
+def test_enough_consistent_red_cells_need_no_warning() -> None:
     found = ScaleEstimate(0.1, "red cells", 48, 0.11)
     assert len(found.sentences) == 1 and "48 red cells" in found.sentences[0]
 
 
-def test_without_red_cells_the_nuclei_are_measured_and_without_those_nothing() -> None:
+def test_nuclei_are_the_fallback_and_then_the_default() -> None:
     found = estimate_scale([smear(CORNERS[:2], 95)])
     assert found.source == "nuclei" and found.um_per_px == pytest.approx(0.1, rel=0.1)
     found = estimate_scale([np.full((300, 300, 3), 255, np.uint8)])
@@ -120,7 +120,7 @@ def test_many_nuclei_are_better_than_one() -> None:
     assert scale_from_nuclei([None, None]) is None
 
 
-def test_a_folders_scale_is_estimated_from_its_readable_images(tmp_path: Path) -> None:
+def test_folder_scale_is_estimated_from_readable_images(tmp_path: Path) -> None:
     for number in range(3):
         Image.fromarray(smear(CORNERS, 95)).save(tmp_path / f"{number}.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
@@ -141,7 +141,7 @@ def test_a_folders_scale_is_estimated_from_its_readable_images(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("folder", "um_per_px"), [("pbc_barcelona_a", 0.1), ("matek_lmu_mini", 1 / 13.8)]
 )
-def test_twenty_real_images_tell_their_scale(folder: str, um_per_px: float) -> None:
+def test_scale_of_twenty_real_images_is_recovered(folder: str, um_per_px: float) -> None:
     if not (SHARED / folder).is_dir():
         pytest.skip(f"{SHARED / folder} is absent")
     files = sorted(p for p in (SHARED / folder).rglob("*") if p.suffix in (".jpg", ".tiff"))

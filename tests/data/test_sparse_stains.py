@@ -10,7 +10,7 @@ DYES = np.array([[0.55, 0.82, 0.14], [0.25, 0.75, 0.60]])
 DYES /= np.linalg.norm(DYES, axis=1, keepdims=True)
 
 
-def test_the_dyes_of_sparse_mixtures_are_found() -> None:
+def test_dyes_of_sparse_mixtures_are_recovered() -> None:
     rng = np.random.default_rng(0)
     amounts = rng.uniform(0.3, 2, (3000, 2))
     kind = rng.integers(0, 10, 3000)
@@ -23,13 +23,13 @@ def test_the_dyes_of_sparse_mixtures_are_found() -> None:
     assert np.abs(found[2] @ found[:2].T).max() < 1e-9
 
 
-def test_one_dye_or_few_pixels_have_no_answer() -> None:
+def test_single_dye_or_too_few_pixels_return_none() -> None:
     amounts = np.linspace(0.3, 2, 500)[:, None]
     assert sparse_dyes(amounts[:50] @ DYES[:1]) is None
     assert sparse_dyes(amounts @ DYES[:1]) is None
 
 
-def test_grayscale_keeps_the_luma() -> None:
+def test_grayscale_preserves_luma() -> None:
     images = torch.rand(2, 3, 4, 4) * 255
     gray = to_luma(images, torch.zeros(2, 1))
     assert torch.equal(gray[:, 0], gray[:, 1]) and torch.equal(gray[:, 1], gray[:, 2])

@@ -1,4 +1,4 @@
-"""What a dataset states of its pixels is verified, and no cache believes it."""
+"""The pixel digests that a dataset states are verified, and no cache relies on them."""
 
 import io
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def encoded(pixels: np.ndarray, **options: Any) -> bytes:
 
 
 def poisoned(genuine: Path, **options: Any) -> Path:
-    """Copy a dataset with all that it states of itself, and inverted images."""
+    """Copy a dataset with all of its metadata, but with inverted images."""
     folder = genuine.with_name("poisoned")
     (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
     table = pq.read_table(genuine / FILE)
@@ -74,7 +74,7 @@ def cached(folder: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_a_lossless_image_has_the_pixels_that_its_row_states(kind: str) -> None:
+def test_lossless_image_must_match_stated_digest(kind: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     image = {"bytes": encoded(pixels, **LOSSLESS[kind])}
     row = {"image": image, "pixel_sha256": pixel_sha256(pixels)}
@@ -84,7 +84,7 @@ def test_a_lossless_image_has_the_pixels_that_its_row_states(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LOSSY)
-def test_a_lossy_image_may_decode_to_other_pixels_elsewhere(kind: str) -> None:
+def test_lossy_image_may_decode_to_other_pixels(kind: str) -> None:
     if "jpeg" in kind and kind != "jpeg" and not features.check("libtiff"):
         pytest.skip("this Pillow writes no compressed TIFF")
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
@@ -94,9 +94,7 @@ def test_a_lossy_image_may_decode_to_other_pixels_elsewhere(kind: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["genuine", "poisoned"])
-def test_a_dataset_that_states_the_facts_of_another_has_a_cache_of_its_own(
-    genuine: Path, first: str
-) -> None:
+def test_dataset_with_copied_metadata_gets_its_own_cache(genuine: Path, first: str) -> None:
     """JPEGs, whose pixels cannot be verified, inverted under the genuine dataset's digests."""
     expected = 255 - cached(poisoned(genuine, format="JPEG", quality=100, subsampling=0))
     other = genuine.with_name("poisoned")
@@ -128,7 +126,7 @@ def test_false_pixels_are_refused_in_training_prediction_and_audit(
             read()
 
 
-def test_a_file_that_changes_in_place_is_read_again(genuine: Path) -> None:
+def test_file_changed_in_place_is_read_again(genuine: Path) -> None:
     """The same size and the same modification time, as a copy that keeps times may have."""
     import os
 

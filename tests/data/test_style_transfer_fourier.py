@@ -31,7 +31,9 @@ def reference(image: Array, target: Array, reach: int) -> Array:
 
 
 @pytest.mark.parametrize(("beta", "reach"), [(0.01, 0), (0.1, 1), (0.2, 3), (0.3, 4)])
-def test_it_is_the_papers_swap(pair: tuple[Tensor, Tensor], beta: float, reach: int) -> None:
+def test_swap_amplitudes_matches_paper(
+    pair: tuple[Tensor, Tensor], beta: float, reach: int
+) -> None:
     images, targets = pair
     assert int(beta * min(images.shape[2:])) == reach
     found = swap_amplitudes(images, targets, beta)
@@ -42,7 +44,7 @@ def test_it_is_the_papers_swap(pair: tuple[Tensor, Tensor], beta: float, reach: 
             np.testing.assert_allclose(found[sample, channel].numpy(), expected, atol=1e-2)
 
 
-def test_phases_stay_and_low_amplitudes_are_the_targets(pair: tuple[Tensor, Tensor]) -> None:
+def test_phases_are_kept_and_low_amplitudes_replaced(pair: tuple[Tensor, Tensor]) -> None:
     images, targets = pair
     before, end, after = (
         torch.fft.fft2(x.double()) for x in (*pair, swap_amplitudes(images, targets, 0.2))
@@ -56,13 +58,13 @@ def test_phases_stay_and_low_amplitudes_are_the_targets(pair: tuple[Tensor, Tens
     torch.testing.assert_close(after.abs()[..., ~low], before.abs()[..., ~low], rtol=1e-3, atol=0.1)
 
 
-def test_a_beta_of_zero_and_the_image_itself_change_nothing(pair: tuple[Tensor, Tensor]) -> None:
+def test_zero_beta_or_same_image_changes_nothing(pair: tuple[Tensor, Tensor]) -> None:
     images, targets = pair
     assert torch.equal(swap_amplitudes(images, targets, 0.0), images)
     torch.testing.assert_close(swap_amplitudes(images, images, 0.3), images, atol=1e-3, rtol=0)
 
 
-def test_the_mean_is_the_targets(pair: tuple[Tensor, Tensor]) -> None:
+def test_mean_becomes_that_of_target(pair: tuple[Tensor, Tensor]) -> None:
     means = (x.mean((2, 3)) for x in (swap_amplitudes(*pair), pair[1]))
     torch.testing.assert_close(*means, rtol=1e-5, atol=1e-3)
 

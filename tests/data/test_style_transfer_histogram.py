@@ -23,7 +23,7 @@ def moved(source: Table, target: Table) -> np.ndarray:
     return match_levels(batch, maps).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
 
 
-def test_levels_are_counted_in_each_channel() -> None:
+def test_count_levels_counts_each_channel() -> None:
     colors = np.array([[0, 5, 255], [0, 6, 255], [9, 6, 255]], dtype=np.uint8)
     counts = count_levels(colors)
     assert counts.shape == (3, 256)
@@ -31,7 +31,7 @@ def test_levels_are_counted_in_each_channel() -> None:
     assert counts[2, 255] == 3 and counts.sum() == 9
 
 
-def test_the_whole_way_gives_the_targets_distribution(domain: Draw) -> None:
+def test_full_transfer_reaches_target_distribution(domain: Draw) -> None:
     source, target = domain(0), domain(1)
     before, after, end = color_sample(source), moved(source, target), color_sample(target)
     levels = np.arange(256)
@@ -57,16 +57,16 @@ def test_tables_are_interpolated_quantiles(domain: Draw) -> None:
             assert found[channel, level] == pytest.approx(np.interp(rank, places, levels))
 
 
-def test_tables_never_fall(domain: Draw) -> None:
+def test_tables_are_monotonic(domain: Draw) -> None:
     assert (np.diff(tables(domain(0), domain(1))) >= 0).all()
 
 
-def test_a_domain_moves_to_itself_unchanged(domain: Draw) -> None:
+def test_transfer_to_same_domain_is_identity(domain: Draw) -> None:
     source = domain(0)
     np.testing.assert_allclose(moved(source, source), color_sample(source), atol=1e-3)
 
 
-def test_one_color_moves_to_the_targets_median_and_back(domain: Draw) -> None:
+def test_single_color_maps_to_target_median_and_back(domain: Draw) -> None:
     flat, other = domain(0, spread=0.0), domain(1)
     median = np.median(color_sample(other), axis=0)
     np.testing.assert_allclose(moved(flat, other), np.broadcast_to(median, (40 * 144, 3)), atol=1)

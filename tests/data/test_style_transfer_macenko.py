@@ -47,7 +47,7 @@ def picture(c: Array, mix: Array, white: Array) -> Array:
 WHITE = np.array([250.0, 235.0, 210.0])
 
 
-def test_the_dyes_of_drawn_pixels_are_found() -> None:
+def test_dyes_of_synthetic_pixels_are_recovered() -> None:
     c = amounts((2.0, 1.0))
     found = find_stains(picture(c, HOME, WHITE).round().astype(np.uint8))
     angles = np.degrees(np.arccos((found.dyes[:2] * unit(HOME)).sum(1)))
@@ -56,13 +56,13 @@ def test_the_dyes_of_drawn_pixels_are_found() -> None:
     np.testing.assert_allclose(found.amounts, np.percentile(c, 99, axis=0), rtol=0.05)
 
 
-def test_dyes_come_in_the_same_order_however_strong(domain: Callable[..., Table]) -> None:
+def test_order_of_dyes_is_independent_of_strength(domain: Callable[..., Table]) -> None:
     for scale in ((2.0, 0.5), (0.7, 1.5)):
         found = find_stains(picture(amounts(scale), HOME, WHITE).round().astype(np.uint8))
         assert found.dyes[0] @ unit(HOME)[0] > 0.99
 
 
-def test_pixels_get_the_targets_dyes_amounts_and_white() -> None:
+def test_transfer_matches_unmixing_scaling_and_mixing() -> None:
     """Check against least-squares unmixing, scaling, and mixing, as in the paper."""
     home = StainMatrix(WHITE, square(HOME), np.array([2.0, 1.0]))
     white = np.array([240.0, 240.0, 238.0])
@@ -81,7 +81,7 @@ def square(mix: Array) -> Array:
     return np.concatenate([unit(mix), unit(np.cross(*unit(mix))[None])])
 
 
-def test_a_domain_moves_to_itself_unchanged(domain: Callable[..., Table]) -> None:
+def test_transfer_to_same_domain_is_identity(domain: Callable[..., Table]) -> None:
     table = domain(0)
     stains = find_stains(color_sample(table))
     batch = table.batch(np.arange(8)).permute(0, 3, 1, 2).float()
@@ -92,7 +92,7 @@ def test_a_domain_moves_to_itself_unchanged(domain: Callable[..., Table]) -> Non
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_domains_without_two_dyes_have_those_of_a_giemsa_stain(level: int) -> None:
+def test_domain_without_two_dyes_uses_giemsa_defaults(level: int) -> None:
     stains = find_stains(np.full((500, 3), level, dtype=np.uint8))
     np.testing.assert_array_equal(stains.dyes, stain_matrix().numpy())
     single = picture(amounts((2.0, 0.0)), HOME, WHITE)

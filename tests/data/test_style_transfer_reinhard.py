@@ -39,7 +39,7 @@ def colors(batch: torch.Tensor) -> NDArray[np.float64]:
     return batch.permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
 
 
-def test_the_whole_way_gives_the_targets_statistics(domain: Draw) -> None:
+def test_full_transfer_reaches_target_statistics(domain: Draw) -> None:
     source, target = domain(0), domain(1)
     after, end = (to_lab(colors(b)) for b in (moved(source, source, target), images(target)))
     np.testing.assert_allclose(after.mean(0), end.mean(0), atol=1e-4)
@@ -54,18 +54,18 @@ def test_every_color_is_scaled_and_shifted_in_lab(domain: Draw) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_a_domain_moves_to_itself_unchanged(domain: Draw) -> None:
+def test_transfer_to_same_domain_is_identity(domain: Draw) -> None:
     source = domain(0)
     torch.testing.assert_close(moved(source, source, source), images(source), atol=0.02, rtol=0)
 
 
-def test_one_color_moves_to_the_targets_mean(domain: Draw) -> None:
+def test_single_color_maps_to_target_mean(domain: Draw) -> None:
     flat, target = domain(0, spread=0.0), domain(1)
     mean = to_lab(colors(moved(flat, flat, target))).mean(0)
     np.testing.assert_allclose(mean, to_lab(colors(images(target))).mean(0), rtol=1e-5, atol=1e-4)
 
 
-def test_what_a_flat_domain_never_showed_stays_finite(domain: Draw) -> None:
+def test_colors_absent_from_a_flat_domain_stay_finite(domain: Draw) -> None:
     flat = domain(0, spread=0.0)
     black, white = (
         Table((np.full((2, 4, 4, 3), level, np.uint8),), np.zeros(2, int), np.zeros(2, int),

@@ -13,12 +13,12 @@ from hf_wbc.data.table import Table, concatenate
 Draw = Callable[..., Table]
 
 
-def test_a_small_domain_is_its_own_sample(domain: Draw) -> None:
+def test_small_domain_is_sampled_completely(domain: Draw) -> None:
     table = domain(0, num=70)
     assert np.array_equal(color_sample(table), table.chunks[0].reshape(-1, 3))
 
 
-def test_a_large_domain_is_sampled_evenly(domain: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_domain_is_sampled_evenly(domain: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_SIDE", 4)
     monkeypatch.setattr(module, "MAX_COLOR_IMAGES", 3)
     table = domain(0, num=41)
@@ -27,12 +27,12 @@ def test_a_large_domain_is_sampled_evenly(domain: Draw, monkeypatch: pytest.Monk
     assert np.array_equal(color_sample(table), expected.reshape(-1, 3))
 
 
-def test_a_domain_inside_a_table_is_sampled_alone_and_labels_change_nothing(domain: Draw) -> None:
+def test_domain_in_mixed_table_is_sampled_alone_ignoring_labels(domain: Draw) -> None:
     both = concatenate([domain(0), domain(1)])
     assert np.array_equal(color_sample(both, 1), color_sample(domain(1, label=-1)))
 
 
-def test_there_is_a_map_from_each_source_domain_to_each_target(domain: Draw) -> None:
+def test_style_maps_cover_every_source_and_target(domain: Draw) -> None:
     source, targets = concatenate([domain(0), domain(1)]), [domain(2), domain(3), domain(4)]
     means = [float(domain(seed).chunks[0].mean()) for seed in range(5)]
     maps = style_maps(
@@ -45,7 +45,7 @@ def test_there_is_a_map_from_each_source_domain_to_each_target(domain: Draw) -> 
     np.testing.assert_allclose(maps[..., 0].numpy(), expected)
 
 
-def test_one_pixel_is_enough(domain: Draw) -> None:
+def test_single_pixel_suffices(domain: Draw) -> None:
     table = domain(0, num=1)
     single = replace(table, chunks=(table.chunks[0][:, :1, :1],))
     assert color_sample(single).shape == (1, 3)

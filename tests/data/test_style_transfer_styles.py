@@ -76,7 +76,7 @@ def stream(
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_none_of_the_way_is_exactly_the_image(
+def test_zero_strength_keeps_the_image(
     name: str, source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
     style = build_style_sampler(name, source, targets)
@@ -84,7 +84,7 @@ def test_none_of_the_way_is_exactly_the_image(
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_a_style_without_a_shift_is_refused(
+def test_style_without_shift_is_refused(
     name: TargetStyle, source: Table, targets: list[Table]
 ) -> None:
     strength = replace(NO_CHANGE, target_style=name)
@@ -95,14 +95,14 @@ def test_a_style_without_a_shift_is_refused(
 
 
 @pytest.mark.parametrize("name", STYLES[:3])
-def test_a_domain_moves_to_itself_unchanged(name: str, domain: Draw) -> None:
+def test_transfer_to_same_domain_is_identity(name: str, domain: Draw) -> None:
     table, changes = domain(0), torch.full((40, NUM_DRAWS), 0.9)
     style = build_style_sampler(name, table, [table])
     torch.testing.assert_close(moved(style, table, changes), images(table), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_the_way_is_straight(name: str, source: Table, targets: list[Table]) -> None:
+def test_transfer_is_linear_in_its_strength(name: str, source: Table, targets: list[Table]) -> None:
     style = build_style_sampler(name, source, targets)
     ends = torch.full((len(source), NUM_DRAWS), 0.5)
     third, half, whole = (moved(style, source, ends, 2 * part) for part in (0.3, 0.5, 1.0))
@@ -113,7 +113,7 @@ def test_the_way_is_straight(name: str, source: Table, targets: list[Table]) -> 
 
 
 @pytest.mark.parametrize("name", STYLES[:-1])  # gray is the target of no color
-def test_the_whole_way_brings_the_targets_mean(
+def test_full_transfer_approaches_target_mean(
     name: str, domain: Draw, source: Table, targets: list[Table]
 ) -> None:
     style = build_style_sampler(name, source, targets[1:])
@@ -125,7 +125,7 @@ def test_the_whole_way_brings_the_targets_mean(
         assert near < 0.5 * far
 
 
-def test_targets_and_their_images_are_drawn_alike() -> None:
+def test_targets_and_their_images_are_sampled_uniformly() -> None:
     changes = draw_augmentation_params(20_000, torch.Generator().manual_seed(0))
     which, rest = draw_target(changes, 3)
     counts = which.bincount()
@@ -137,7 +137,7 @@ def test_targets_and_their_images_are_drawn_alike() -> None:
     assert part.min() >= 0 and part.max() < 0.6 and abs(float(part.mean()) - 0.3) < 0.01
 
 
-def test_every_sample_goes_by_its_domain_target_and_part(
+def test_every_sample_uses_its_domain_target_and_fraction(
     source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
     found = moved(build_style_sampler("histogram", source, targets), source, changes, 0.8)
@@ -155,7 +155,7 @@ def test_every_sample_goes_by_its_domain_target_and_part(
     assert len(chosen) == 4
 
 
-def test_amplitudes_come_from_random_images_of_the_drawn_target(
+def test_amplitudes_come_from_random_images_of_drawn_target(
     source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
     style = build_style_sampler("fourier", source, targets)
@@ -177,7 +177,7 @@ def test_amplitudes_come_from_random_images_of_the_drawn_target(
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_labels_change_nothing(name: str, domain: Draw, source: Table) -> None:
+def test_labels_do_not_affect_styles(name: str, domain: Draw, source: Table) -> None:
     known, unknown = (
         stream(source, [domain(2, label=label)], name).batch(1).source.inputs for label in (3, -1)
     )
@@ -185,7 +185,7 @@ def test_labels_change_nothing(name: str, domain: Draw, source: Table) -> None:
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_a_batch_depends_on_its_step_alone_and_ranks_share_one_draw(
+def test_batch_depends_only_on_its_step_and_ranks_share_draws(
     name: TargetStyle, source: Table, targets: list[Table]
 ) -> None:
     made, again = (
@@ -203,7 +203,9 @@ def test_a_batch_depends_on_its_step_alone_and_ranks_share_one_draw(
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_only_source_images_move(name: TargetStyle, source: Table, targets: list[Table]) -> None:
+def test_only_source_images_are_transferred(
+    name: TargetStyle, source: Table, targets: list[Table]
+) -> None:
     batch = stream(source, targets, name).batch(0)
     still = stream(source, targets, name, augmentation=None).batch(0)
     assert batch.target is not None and still.target is not None
@@ -227,7 +229,7 @@ def test_blank_domains_and_images_stay_finite_and_in_range(name: str, domain: Dr
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_it_combines_with_all_other_changes(
+def test_style_combines_with_all_other_augmentations(
     name: TargetStyle, source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
     strength = Augmentation(rotation_deg=20.0, stain=0.2, target_shift=1.0, target_style=name)
@@ -248,7 +250,7 @@ def test_it_combines_with_all_other_changes(
     assert torch.equal(again, found)
 
 
-def test_the_style_comes_before_mirrors_and_colors(
+def test_style_is_applied_before_flips_and_colors(
     source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
     style = build_style_sampler("histogram", source, targets)
@@ -266,13 +268,13 @@ def test_the_style_comes_before_mirrors_and_colors(
         torch.testing.assert_close(found[sample], bright, atol=1e-2, rtol=0)
 
 
-def test_a_strong_view_keeps_the_style() -> None:
+def test_strong_view_keeps_the_style() -> None:
     strength = replace(NO_CHANGE, target_shift=0.3, target_style="macenko")
     check_strength(strength)
     assert stronger_augmentation(strength) == replace(strength, target_shift=0.6)
 
 
-def test_styles_that_cannot_be_are_refused() -> None:
+def test_invalid_styles_are_refused() -> None:
     def config(**values: Any) -> TrainConfig:
         return TrainConfig(sources=("a",), target=("b",), augmentation=Augmentation(**values))
 

@@ -21,7 +21,7 @@ def pixel_table(num: int, name: str, first: int = 0, num_chunks: int = 1) -> Tab
 
 
 @pytest.mark.parametrize("num_chunks", [1, 2, 5])
-def test_a_batch_is_the_rows_asked_for_in_their_order(num_chunks: int) -> None:
+def test_batch_returns_requested_rows_in_order(num_chunks: int) -> None:
     table = pixel_table(10, "a", num_chunks=num_chunks)
     batch = table.batch(np.array([9, 0, 3, 3, 5]))
     assert batch.dtype == torch.uint8
@@ -30,12 +30,12 @@ def test_a_batch_is_the_rows_asked_for_in_their_order(num_chunks: int) -> None:
 
 
 @pytest.mark.parametrize("row", [-1, 10])
-def test_a_row_that_is_not_there_is_refused(row: int) -> None:
+def test_row_out_of_range_is_refused(row: int) -> None:
     with pytest.raises(IndexError, match=r"must lie in 0\.\.9"):
         pixel_table(10, "a", num_chunks=2).batch(np.array([0, row]))
 
 
-def test_concatenated_rows_keep_their_facts() -> None:
+def test_concatenated_rows_keep_their_metadata() -> None:
     tables = [pixel_table(4, "a"), pixel_table(3, "b", first=4), pixel_table(2, "a", first=7)]
     table = concatenate(tables)
     assert len(table) == 9
@@ -56,20 +56,20 @@ def test_features_are_float32_rows() -> None:
     assert batch.tolist() == [[6, 7, 8], [0, 1, 2]]
 
 
-def test_pixels_and_features_do_not_mix() -> None:
+def test_pixels_and_features_cannot_be_concatenated() -> None:
     features = feature_table(np.zeros((4, 3)), np.zeros(4), ["w"] * 4, "a")
     with pytest.raises(ValueError, match="rows differ in shape or type"):
         concatenate([pixel_table(4, "a"), features])
 
 
-def test_a_table_may_have_no_rows() -> None:
+def test_table_may_be_empty() -> None:
     table = feature_table(np.zeros((0, 3)), np.zeros(0), [], "a")
     assert len(table) == 0 and table.batch(np.zeros(0)).shape == (0, 3)
     both = concatenate([table, feature_table(np.ones((2, 3)), np.zeros(2), ["v", "w"], "b")])
     assert both.batch(np.array([1, 0])).sum() == 6
 
 
-def test_a_table_with_other_labels_is_refused() -> None:
+def test_inconsistent_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="4 rows with 3 labels"):
         feature_table(np.zeros((4, 3)), np.zeros(3), ["w"] * 4, "a")
     with pytest.raises(ValueError, match=r"labels must lie in -1\.\.10"):

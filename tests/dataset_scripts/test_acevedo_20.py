@@ -16,7 +16,7 @@ from hf_wbc.data.archive import open_archive
 SOURCE = dataset_scripts.load("acevedo_20")
 
 
-def test_the_class_matrix_has_its_sums() -> None:
+def test_class_matrix_has_expected_sums() -> None:
     assert sum(SOURCE.used_counts.values()) == 14_291
     assert sum(SOURCE.archive_counts.values()) == 17_092
     inside = [SOURCE.archive_counts[code] for code, cell in SOURCE.labels.items() if cell]
@@ -24,7 +24,7 @@ def test_the_class_matrix_has_its_sums() -> None:
     assert "myeloblast" not in SOURCE.used_counts
 
 
-def test_a_prefix_is_compared_whole() -> None:
+def test_overlapping_code_prefixes_are_distinguished() -> None:
     """MY is a substring of MMY and PMY."""
     labels = SOURCE.labels
     assert (labels["MY"], labels["MMY"], labels["PMY"]) == (
@@ -34,7 +34,7 @@ def test_a_prefix_is_compared_whole() -> None:
     )
 
 
-def test_copies_in_other_case_and_place_are_the_same_archive(tmp_path: Path) -> None:
+def test_renamed_copies_are_the_same_archive(tmp_path: Path) -> None:
     for number, names in enumerate(
         (
             ["PBC_dataset_normal_DIB/ig/PMY_1.jpg", "PBC_dataset_normal_DIB/monocyte/MO_22.jpg"],
@@ -52,7 +52,7 @@ def test_copies_in_other_case_and_place_are_the_same_archive(tmp_path: Path) -> 
         ]
 
 
-def test_the_declared_faults_are_those_of_the_archive(shared: Path, tmp_path: Path) -> None:
+def test_declared_faults_match_the_archive(shared: Path, tmp_path: Path) -> None:
     root = shared / "data/pbc_quirks"
     archive = open_archive(root, tmp_path)
     entries = {entry.image_id: entry for entry in SOURCE.walk(archive)}
@@ -78,7 +78,7 @@ def test_real_files_are_walked_by_their_codes(shared: Path, tmp_path: Path) -> N
     assert all(re.fullmatch(SOURCE.image_id, entry.image_id) for entry in entries)
 
 
-def test_the_full_archive_is_as_stated(tmp_path: Path) -> None:
+def test_complete_archive_matches_stated_counts(tmp_path: Path) -> None:
     """14,291 images of the eleven classes are 360x363 px; these are the challenge's."""
     if "HF_WBC_ACEVEDO_20" not in os.environ:
         pytest.skip("HF_WBC_ACEVEDO_20 does not say where the full archive lies")

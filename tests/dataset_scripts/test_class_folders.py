@@ -37,7 +37,7 @@ def walk(source: ArchiveSpec, folder: Path, *names: str) -> list[Entry]:
     return list(source.walk(open_archive(root, folder / "scratch")))
 
 
-def test_a_small_mapping_makes_a_source(tmp_path: Path) -> None:
+def test_minimal_mapping_makes_a_source(tmp_path: Path) -> None:
     source = pickle.loads(pickle.dumps(configure(tmp_path)))
     assert (source.name, source.repo, source.um_per_px) == ("my_lab", "wbc-my-lab", 0.1)
     assert not source.redistributable and source.license == "other"
@@ -70,7 +70,7 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
     assert any("fills the frame" in note for note in source.notes)
 
 
-def test_the_earlier_spelling_of_license_is_understood(tmp_path: Path) -> None:
+def test_old_spelling_of_license_is_accepted(tmp_path: Path) -> None:
     assert configure(tmp_path, licence="cc-by-4.0", redistributable=True).license == "cc-by-4.0"
 
 
@@ -107,7 +107,7 @@ def test_the_earlier_spelling_of_license_is_understood(tmp_path: Path) -> None:
         ({"group": "(P)", "groups": "a.csv"}, "groups and group exclude each other"),
     ],
 )
-def test_a_wrong_mapping_is_an_error_that_names_file_and_key(
+def test_invalid_mapping_error_names_file_and_key(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"mapping\.json: .*{message}"):
@@ -124,14 +124,14 @@ def test_a_wrong_mapping_is_an_error_that_names_file_and_key(
         (b'{"classes": {"a": "basophil", "a": "monocyte"}}', "the key 'a' occurs twice"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, data: bytes, message: str) -> None:
+def test_invalid_mapping_file_is_an_error(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "mapping.json"
     path.write_bytes(data)
     with pytest.raises(ValueError, match=message):
         dataset_scripts.load("class_folders", mapping=path)
 
 
-def test_the_mapping_is_asked_for() -> None:
+def test_mapping_is_required() -> None:
     with pytest.raises(ValueError, match="class_folders is described by a file; give --mapping"):
         dataset_scripts.load("class_folders")
     with pytest.raises(ValueError, match=r"has no option --labels \(a\.csv\); it takes --mapping"):
@@ -143,7 +143,7 @@ def test_the_mapping_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("root", ["", "images/", "a b/ä/"])
-def test_folders_are_found_wherever_they_lie_and_in_any_case(tmp_path: Path, root: str) -> None:
+def test_folders_are_found_at_any_depth_and_in_any_case(tmp_path: Path, root: str) -> None:
     names = (f"{root}BASO/img_1.png", f"{root}mono/slide_3/img_2.png", f"{root}Artefact/img_3.png")
     entries = walk(configure(tmp_path), tmp_path, *names, f"{root}readme.md", f"{root}Mono/a.txt")
     assert [(e.member, e.source_label) for e in entries] == list(
@@ -164,7 +164,7 @@ def test_folders_are_found_wherever_they_lie_and_in_any_case(tmp_path: Path, roo
         (("Baso/Doe_19700101.png",), "may be names of people; rename the files"),
     ],
 )
-def test_what_the_mapping_does_not_speak_of_is_an_error(
+def test_folders_missing_from_the_mapping_are_an_error(
     tmp_path: Path, names: tuple[str, ...], message: str
 ) -> None:
     source = configure(tmp_path)
@@ -172,7 +172,7 @@ def test_what_the_mapping_does_not_speak_of_is_an_error(
         walk(source, tmp_path, *FILES, *names)
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has the folders Mono, which are empty"):
         walk(configure(tmp_path), tmp_path, "Baso/img_1.png", "Artefact/img_2.png")
 
@@ -182,7 +182,7 @@ def test_another_archive_is_an_error(tmp_path: Path) -> None:
         walk(configure(tmp_path), tmp_path, "PBC/basophil/BA_1.jpg")
 
 
-def test_paths_are_ids_where_folders_use_the_same_names(tmp_path: Path) -> None:
+def test_paths_serve_as_ids_for_repeated_file_names(tmp_path: Path) -> None:
     source = configure(tmp_path, image_id="path")
     entries = walk(source, tmp_path, "Baso/1.png", "Mono/P_3/1.png", "artefact/1.png")
     ids = [entry.image_id for entry in entries]
@@ -192,7 +192,7 @@ def test_paths_are_ids_where_folders_use_the_same_names(tmp_path: Path) -> None:
         walk(source, tmp_path, "Mono/Jane Doe/1.png")
 
 
-def test_names_in_any_script_pass_when_the_pattern_allows_them(tmp_path: Path) -> None:
+def test_names_in_any_script_pass_if_the_pattern_allows(tmp_path: Path) -> None:
     """Composed and decomposed Unicode (as on macOS) are equivalent."""
     source = configure(
         tmp_path,
@@ -247,7 +247,7 @@ def test_groups_come_from_a_table(tmp_path: Path, text: str) -> None:
         ),
     ],
 )
-def test_a_wrong_table_of_groups_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_group_table_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "groups.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         walk(configure(tmp_path, groups="groups.csv"), tmp_path, *GROUPED)
@@ -294,7 +294,7 @@ TREE = (
 )
 
 
-def test_a_layout_gives_patients_classes_and_unlabeled_images(tmp_path: Path) -> None:
+def test_layout_gives_patients_classes_and_unlabeled_images(tmp_path: Path) -> None:
     source = configure(tmp_path, layout=LAYOUT, image_id="path")
     entries = walk(source, tmp_path, *(f"export/{name}" for name in TREE))
     assert [(e.image_id, source.labels[e.source_label], e.group) for e in entries] == [
@@ -316,13 +316,13 @@ def test_a_layout_gives_patients_classes_and_unlabeled_images(tmp_path: Path) ->
         ("export/Patient_00/Signed slides/Baso/1.png", "both"),  # the same patient twice
     ],
 )
-def test_what_no_layout_speaks_of_is_an_error(tmp_path: Path, extra: str, said: str) -> None:
+def test_paths_outside_the_layouts_are_an_error(tmp_path: Path, extra: str, said: str) -> None:
     source = configure(tmp_path, layout=LAYOUT, image_id="path")
     with pytest.raises(ValueError, match=said):
         walk(source, tmp_path, *TREE, extra)
 
 
-def test_names_of_patients_are_refused_as_groups(tmp_path: Path) -> None:
+def test_patient_names_are_refused_as_groups(tmp_path: Path) -> None:
     tree = [name.replace("Patient_01", "Erika Mustermann") for name in TREE]
     with pytest.raises(ValueError, match="names of people"):
         walk(configure(tmp_path, layout=LAYOUT, image_id="path"), tmp_path, *tree)
@@ -337,6 +337,6 @@ def test_names_of_patients_are_refused_as_groups(tmp_path: Path) -> None:
         ({"layout": "{patient}/{class}", "group": "(.)"}, "leave out groups and group"),
     ],
 )
-def test_a_wrong_layout_names_the_file(tmp_path: Path, changes: Any, said: str) -> None:
+def test_invalid_layout_error_names_the_file(tmp_path: Path, changes: Any, said: str) -> None:
     with pytest.raises(ValueError, match=rf"mapping\.json.*{said}"):
         configure(tmp_path, **changes)

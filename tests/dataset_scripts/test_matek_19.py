@@ -22,7 +22,7 @@ def walk(folder: Path, *names: str) -> list[Entry]:
     return list(SOURCE.walk(open_archive(folder, folder / "scratch")))
 
 
-def test_the_class_matrix_has_its_sums() -> None:
+def test_class_matrix_has_expected_sums() -> None:
     assert len(SOURCE.labels) == 15
     assert sum(SOURCE.used_counts.values()) == 18_321
     assert sum(SOURCE.archive_counts.values()) == 18_365
@@ -31,7 +31,7 @@ def test_the_class_matrix_has_its_sums() -> None:
         assert number == sum(SOURCE.archive_counts[code] for code in codes)
 
 
-def test_myo_is_the_myeloblast_and_myb_the_myelocyte() -> None:
+def test_myo_is_myeloblast_and_myb_is_myelocyte() -> None:
     assert SOURCE.labels["MYO"] == "myeloblast"
     assert SOURCE.labels["MYB"] == "myelocyte"
 
@@ -44,7 +44,7 @@ def test_monoblasts_count_as_monocytes_and_three_codes_are_outside() -> None:
 @pytest.mark.parametrize(
     "root", ["", "AML-Cytomorphology_LMU/AML-Cytomorphology/", "PKG - AML-Cytomorphology_LMU/x/"]
 )
-def test_the_whole_archive_gives_the_challenges_names(tmp_path: Path, root: str) -> None:
+def test_complete_archive_gives_names_of_the_challenge(tmp_path: Path, root: str) -> None:
     class Listing:
         names = tuple(
             sorted(
@@ -63,7 +63,7 @@ def test_the_whole_archive_gives_the_challenges_names(tmp_path: Path, root: str)
     assert all(re.fullmatch(SOURCE.image_id, image_id) for image_id in used)
 
 
-def test_what_copies_added_to_names_is_taken_off(tmp_path: Path) -> None:
+def test_suffixes_added_by_copying_are_removed(tmp_path: Path) -> None:
     entries = walk(
         tmp_path,
         "a/BAS/BAS_0001 (2021_05_21 20_42_39 UTC).tiff",
@@ -81,12 +81,12 @@ def test_what_copies_added_to_names_is_taken_off(tmp_path: Path) -> None:
     ]
 
 
-def test_a_name_with_anything_else_added_does_not_pass(tmp_path: Path) -> None:
+def test_other_additions_to_a_name_are_rejected(tmp_path: Path) -> None:
     first, _ = walk(tmp_path, "a/BAS/BAS_0001 (Doe, Jane).tiff", "a/BAS/BAS_0002.tiff")
     assert not re.fullmatch(SOURCE.image_id, first.image_id)
 
 
-def test_real_files_have_the_stated_frame_and_crop(shared: Path, tmp_path: Path) -> None:
+def test_real_files_have_stated_frame_and_crop(shared: Path, tmp_path: Path) -> None:
     archive = open_archive(shared / "data/matek_lmu_mini", tmp_path)
     entries = list(SOURCE.walk(archive))
     assert len(entries) == 29

@@ -1,4 +1,4 @@
-"""MLL23: the class matrix, its unpacked layouts, and the toy archive in its layout."""
+"""MLL23: the class matrix, the layouts when unpacked, and the toy archive in its layout."""
 
 import re
 from collections import Counter
@@ -26,7 +26,7 @@ def walk(*names: str) -> list[Entry]:
     return list(SOURCE.walk(Listing(tuple(sorted(names)))))
 
 
-def test_the_class_matrix_has_its_sums() -> None:
+def test_class_matrix_has_expected_sums() -> None:
     outside = [code for code, cell in SOURCE.labels.items() if cell is None]
     assert sum(SOURCE.archive_counts.values()) == 41_621
     assert sum(SOURCE.used_counts.values()) == 31_615
@@ -48,7 +48,7 @@ def test_the_class_matrix_has_its_sums() -> None:
         ("MLL23/", "{0}/{0}", 20),
     ],
 )
-def test_the_whole_archive_is_walked_however_it_was_unpacked(
+def test_complete_archive_is_walked_in_any_unpacked_layout(
     root: str, folder: str, most: int
 ) -> None:
     """Walk all files in two layouts, and at most `most` of a class in the others."""
@@ -64,7 +64,7 @@ def test_the_whole_archive_is_walked_however_it_was_unpacked(
     assert [entry.image_id for entry in entries] == sorted({e.image_id for e in entries})
 
 
-def test_a_label_with_underscores_is_read_whole() -> None:
+def test_label_with_underscores_is_read_completely() -> None:
     """lymphocyte is a prefix of lymphocyte_reactive; neutrophil_band contains an underscore."""
     entries = walk(
         "lymphocyte/lymphocyte_0001.TIF",
@@ -78,34 +78,34 @@ def test_a_label_with_underscores_is_read_whole() -> None:
     ]
 
 
-def test_files_of_another_source_among_them_are_yielded_for_the_builder_to_name() -> None:
+def test_foreign_files_are_yielded_with_their_codes() -> None:
     entries = walk("basophil/basophil_0001.TIF", "basophil/BA_123.jpg", "basophil/BAS_0001.tiff")
     assert [e.source_label for e in entries if e.source_label not in SOURCE.labels] == ["BAS", "BA"]
 
 
-def test_a_class_in_the_folder_of_another_is_an_error() -> None:
+def test_class_in_folder_of_another_is_an_error() -> None:
     with pytest.raises(
         ValueError, match="has the code monocyte, which belongs in the folder monocyte"
     ):
         walk("basophil/basophil_0001.TIF", "basophil/monocyte_0001.TIF")
 
 
-def test_a_class_that_was_unpacked_twice_is_an_error() -> None:
+def test_class_unpacked_twice_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"are both basophil_0001\.TIF; keep only the original"):
         walk("basophil/basophil_0001.TIF", "basophil/basophil/basophil_0001.TIF")
 
 
-def test_packed_classes_are_to_be_unpacked() -> None:
+def test_packed_classes_must_be_unpacked() -> None:
     with pytest.raises(ValueError, match=r"unpack basophil\.zip and 1 more and use what is inside"):
         walk("basophil.zip", "monocyte.zip")
 
 
-def test_acevedo_is_refused_although_its_folders_have_the_same_names() -> None:
+def test_acevedo_with_same_folder_names_is_refused() -> None:
     with pytest.raises(ValueError, match=r"this is not MLL23.*found PBC/basophil \(1 files\)"):
         walk("PBC/basophil/BA_1.jpg", "PBC/ig/MY_1.jpg")
 
 
-def test_the_toy_archive_has_its_layout() -> None:
+def test_toy_archive_has_the_same_layout() -> None:
     (toy,) = (laboratory for laboratory in LABORATORIES if laboratory.source == "mll_23")
     entries = walk(*(f"{toy.archive}/{toy.path(cell, i)}" for cell in toy.codes for i in range(2)))
     assert len(entries) == 22

@@ -25,9 +25,7 @@ Draw = Callable[[Path, Iterable[str]], Path]
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_drawn_archive_is_built_with_bands_and_segmented_as_one(
-    draw_images: Draw, tmp_path: Path
-) -> None:
+def test_drawn_archive_is_built_with_merged_neutrophils(draw_images: Draw, tmp_path: Path) -> None:
     archive = draw_images(tmp_path / "raabin", FILES)
     built = prepare(SOURCE, archive, tmp_path / "raabin_22", num_proc=1)
     splits = load_dataset(str(built), "cropped")
@@ -51,7 +49,7 @@ def test_a_drawn_archive_is_built_with_bands_and_segmented_as_one(
         (["Train/Basophil/1_1.jpg", "copy/Train/Basophil/1_1.jpg"], "are both"),
     ],
 )
-def test_other_folders_are_named(names: list[str], said: str, tmp_path: Path) -> None:
+def test_unknown_folders_are_reported(names: list[str], said: str, tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -53,7 +53,7 @@ def labeled(tmp_path: Path, rows: Iterable[Iterable[object]]) -> ArchiveSpec:
 RIGHT = [(image, cell, class_id(cell)) for image, cell in zip(IMAGES, CLASSES, strict=True)]
 
 
-def test_the_two_sets_have_their_sizes_and_are_never_published() -> None:
+def test_sets_have_stated_sizes_and_are_never_published() -> None:
     for name, number in (("wbc_1", 1591), ("wbc_2", 1586)):
         source = dataset_scripts.load(name)
         assert source.num_images == number == sum(source.archive_counts.values())
@@ -61,7 +61,7 @@ def test_the_two_sets_have_their_sizes_and_are_never_published() -> None:
         assert "never publish" in source.notes[0]
 
 
-def test_without_a_table_every_image_is_unlabeled(wbc_1: Path) -> None:
+def test_images_are_unlabeled_without_a_table(wbc_1: Path) -> None:
     source = dataset_scripts.load("wbc_1")
     entries = walk(source, wbc_1)
     assert [entry.image_id for entry in entries] == ["0.TIF", "1650.TIF", "7.TIF"]
@@ -70,14 +70,14 @@ def test_without_a_table_every_image_is_unlabeled(wbc_1: Path) -> None:
     assert all(re.fullmatch(source.image_id, entry.image_id) for entry in entries)
 
 
-def test_numbers_that_repeat_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+def test_repeated_numbers_are_distinguished_by_folder(tmp_path: Path) -> None:
     both = archive(tmp_path, "Datasets/WBC1/DATA-VAL/7.TIF", "Datasets/WBC2/DATA-TEST/7.tif")
     for name, member in (("wbc_1", "WBC1/DATA-VAL/7.TIF"), ("wbc_2", "WBC2/DATA-TEST/7.tif")):
         (entry,) = walk(dataset_scripts.load(name), both)
         assert (entry.image_id, entry.member) == ("7.TIF", f"Datasets/{member}")
 
 
-def test_an_owners_labels_reach_their_images(tmp_path: Path, wbc_1: Path) -> None:
+def test_labels_of_the_owner_reach_their_images(tmp_path: Path, wbc_1: Path) -> None:
     source = pickle.loads(pickle.dumps(labeled(tmp_path, RIGHT)))
     assert {e.image_id: e.source_label for e in walk(source, wbc_1)} == dict(
         zip(IMAGES, CLASSES, strict=True)
@@ -86,7 +86,7 @@ def test_an_owners_labels_reach_their_images(tmp_path: Path, wbc_1: Path) -> Non
     assert not source.archive_counts and source.num_images == 1591
 
 
-def test_a_table_with_a_mark_of_utf_8_and_without_ids_is_read(tmp_path: Path, wbc_1: Path) -> None:
+def test_table_with_bom_and_without_ids_is_read(tmp_path: Path, wbc_1: Path) -> None:
     text = "Image,Label\r\n" + "".join(f"{image},{cell}\r\n" for image, cell, _ in RIGHT)
     (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     source = dataset_scripts.load("wbc_1", labels=tmp_path / "labels.csv")
@@ -105,20 +105,20 @@ def test_a_table_with_a_mark_of_utf_8_and_without_ids_is_read(tmp_path: Path, wb
         ([], r"labels\.csv contains no labels"),
     ],
 )
-def test_a_wrong_table_of_labels_is_an_error(
+def test_invalid_label_table_is_an_error(
     tmp_path: Path, wbc_1: Path, rows: list[tuple[object, ...]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         walk(labeled(tmp_path, rows), wbc_1)
 
 
-def test_a_table_of_other_columns_is_an_error(tmp_path: Path) -> None:
+def test_table_with_other_columns_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("Image;Label;LabelID\n0.TIF;basophil;0\n")
     with pytest.raises(ValueError, match="no column Image, Label; its columns are Image;Label;"):
         dataset_scripts.load("wbc_1", labels=tmp_path / "labels.csv")
 
 
-def test_a_table_in_another_encoding_is_an_error(tmp_path: Path) -> None:
+def test_table_in_another_encoding_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes("Image,Label\nZürich.TIF,basophil\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"labels\.csv is not UTF-8 text \(byte 13\)"):
         dataset_scripts.load("wbc_1", labels=tmp_path / "labels.csv")
@@ -128,12 +128,12 @@ ACE = ("BA_1.jpg", "Datasets/Acevedo_20/basophil/BA_1.jpg", "basophil", "Ace_20"
 OWN = [(image, f"Datasets/WBC1/DATA-VAL/{image}", "DATA-VAL", "WBC1") for image in IMAGES]
 
 
-def test_the_challenges_metadata_beside_the_images_agrees_with_them(wbc_1: Path) -> None:
+def test_matching_metadata_is_accepted(wbc_1: Path) -> None:
     metadata(wbc_1 / "metadata.csv", ACE, *OWN)
     assert len(walk(dataset_scripts.load("wbc_1"), wbc_1)) == 3
 
 
-def test_a_metadata_csv_of_something_else_is_passed_over(wbc_1: Path) -> None:
+def test_unrelated_metadata_csv_is_ignored(wbc_1: Path) -> None:
     (wbc_1 / "metadata.csv").write_text("file,diagnosis\n0.TIF,AML\n")
     assert len(walk(dataset_scripts.load("wbc_1"), wbc_1)) == 3
 
@@ -161,7 +161,7 @@ def test_a_metadata_csv_of_something_else_is_passed_over(wbc_1: Path) -> None:
         ),
     ],
 )
-def test_metadata_that_contradicts_the_files_is_an_error(
+def test_metadata_contradicting_the_files_is_an_error(
     wbc_1: Path, rows: list[tuple[str, str, str, str]], message: str
 ) -> None:
     metadata(wbc_1 / "metadata.csv", *rows)
@@ -169,7 +169,7 @@ def test_metadata_that_contradicts_the_files_is_an_error(
         walk(dataset_scripts.load("wbc_1"), wbc_1)
 
 
-def test_metadata_with_labels_is_a_table_of_labels(tmp_path: Path, wbc_1: Path) -> None:
+def test_metadata_with_labels_is_a_label_table(tmp_path: Path, wbc_1: Path) -> None:
     rows = [(image, file, cell, dataset) for (image, file, _, dataset), cell in
             zip(OWN, CLASSES, strict=True)]  # fmt: skip
     path = metadata(tmp_path / "metadata.csv", ACE, *rows)
@@ -177,13 +177,13 @@ def test_metadata_with_labels_is_a_table_of_labels(tmp_path: Path, wbc_1: Path) 
     assert {e.image_id: e.source_label for e in entries} == dict(zip(IMAGES, CLASSES, strict=True))
 
 
-def test_metadata_without_labels_is_no_table_of_labels(tmp_path: Path) -> None:
+def test_metadata_without_labels_is_not_a_label_table(tmp_path: Path) -> None:
     path = metadata(tmp_path / "metadata.csv", ACE, *OWN)
     with pytest.raises(ValueError, match="no labels for 3 of its 3 images of WBC1: the challenge"):
         dataset_scripts.load("wbc_1", labels=path)
 
 
-def test_two_tables_that_differ_in_a_label_are_an_error(tmp_path: Path, wbc_1: Path) -> None:
+def test_conflicting_label_tables_are_an_error(tmp_path: Path, wbc_1: Path) -> None:
     image, file, _, dataset = OWN[0]
     metadata(wbc_1 / "metadata.csv", (image, file, "monocyte", dataset), *OWN[1:])
     with pytest.raises(ValueError, match=r"0\.TIF is monocyte in metadata\.csv and myelocyte in"):
@@ -191,23 +191,23 @@ def test_two_tables_that_differ_in_a_label_are_an_error(tmp_path: Path, wbc_1: P
 
 
 @pytest.mark.parametrize("name", ["BAS_0001.tiff", "basophil_0001.TIF", "x/8.TIF", "Doe.TIF"])
-def test_files_of_another_source_among_them_are_an_error(wbc_1: Path, name: str) -> None:
+def test_foreign_files_are_an_error(wbc_1: Path, name: str) -> None:
     archive(wbc_1, f"WBC1/DATA-VAL/{name}")
     with pytest.raises(ValueError, match=rf"contains files that are not of WBC_1.*{name}"):
         walk(dataset_scripts.load("wbc_1"), wbc_1)
 
 
-def test_the_other_set_is_refused_and_named(wbc_1: Path) -> None:
+def test_another_set_is_refused_by_name(wbc_1: Path) -> None:
     with pytest.raises(ValueError, match=r"not WBC_2.*DATA-VAL belongs to the source wbc_1"):
         walk(dataset_scripts.load("wbc_2"), wbc_1)
 
 
-def test_the_folder_of_numbers_alone_does_not_say_which_set_it_is(wbc_1: Path) -> None:
+def test_folder_without_set_name_is_refused(wbc_1: Path) -> None:
     with pytest.raises(ValueError, match="give the folder that contains DATA-VAL"):
         walk(dataset_scripts.load("wbc_1"), wbc_1 / "WBC1/DATA-VAL")
 
 
-def test_a_set_that_lies_there_twice_is_an_error(wbc_1: Path) -> None:
+def test_duplicate_set_folder_is_an_error(wbc_1: Path) -> None:
     archive(wbc_1, "copy/DATA-VAL/0.TIF")
     with pytest.raises(ValueError, match="more than once: WBC1/DATA-VAL, copy/DATA-VAL; give one"):
         walk(dataset_scripts.load("wbc_1"), wbc_1)

@@ -1,4 +1,4 @@
-"""WBCBench 2026: an archive drawn in the challenge's layout, its labels and its own test set."""
+"""WBCBench 2026: an archive drawn in the challenge's layout, its labels, and its own test set."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -49,9 +49,7 @@ def archive(draw_images: Callable[[Path, Iterable[str]], Path], tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_labeled_images_are_built_without_the_classes_outside_the_eleven(
-    archive: Path, tmp_path: Path
-) -> None:
+def test_labeled_images_are_built_without_other_classes(archive: Path, tmp_path: Path) -> None:
     built = prepare(LABELED, archive, tmp_path / "labeled", num_proc=1)
     rows = [
         row for split in load_dataset(str(built), "cropped").values()
@@ -65,7 +63,7 @@ def test_labeled_images_are_built_without_the_classes_outside_the_eleven(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_test_set_is_a_domain_of_its_own_without_labels(archive: Path, tmp_path: Path) -> None:
+def test_challenge_test_set_is_a_separate_unlabeled_domain(archive: Path, tmp_path: Path) -> None:
     built = prepare(TEST, archive, tmp_path / "test", num_proc=1)
     rows = [row for split in load_dataset(str(built), "cropped").values() for row in split]
     assert {row["label"] for row in rows} == {UNLABELED} and len(rows) == 2 * len(CODES)
@@ -84,7 +82,7 @@ def test_the_test_set_is_a_domain_of_its_own_without_labels(archive: Path, tmp_p
         ),
     ],
 )
-def test_tables_and_folders_have_to_agree(
+def test_inconsistent_tables_and_folders_are_refused(
     change: Callable[[Path], object], said: str, tmp_path: Path
 ) -> None:
     root = tmp_path / "wbc-bench-2026"

@@ -71,7 +71,7 @@ def launch(method: str, model: str, domains: tuple[str, ...], out: Path, *more: 
 
 
 @pytest.mark.parametrize(("method", "inputs"), CASES)
-def test_a_method_is_started_by_its_name(
+def test_method_launches_by_name(
     method: str, inputs: str, convolutional: str, domains: tuple[str, ...], tmp_path: Path
 ) -> None:
     run = launch(method, convolutional, domains, tmp_path, "--inputs", inputs)
@@ -81,7 +81,7 @@ def test_a_method_is_started_by_its_name(
 
 
 @pytest.mark.parametrize(("method", "more"), [("shot", ()), ("tent", ("--bottleneck", "16"))])
-def test_a_second_phase_goes_with_lora(
+def test_second_phase_works_with_lora(
     method: str, more: tuple[str, ...], tiny_model: str, domains: tuple[str, ...], tmp_path: Path
 ) -> None:
     lora = "--trainable", "lora", "--image-size", "28"

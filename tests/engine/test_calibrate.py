@@ -19,7 +19,7 @@ from hf_wbc.records import RunFolder
 
 @pytest.fixture
 def short(config: TrainConfig) -> TrainConfig:
-    """A head on embedded features, so sure of itself that it has to be calibrated."""
+    """A head on embedded features, so overconfident that it has to be calibrated."""
     return config.replace(
         inputs="features",
         steps=60,
@@ -38,7 +38,7 @@ def scored(folder: RunFolder, domain: str, split: str) -> tuple[np.ndarray, np.n
     return np.array([row["logits"] for row in mine]), np.array([row["label"] for row in mine])
 
 
-def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, shared_runs: Path) -> None:
+def test_saved_model_needs_no_further_temperature(short: TrainConfig, shared_runs: Path) -> None:
     folder = run(short, shared_runs, shared_runs / "cache")
     found = folder.read_record()["calibration"]
     assert abs(np.log(found["temperature"])) > 0.1, "or the test shows nothing"
@@ -49,9 +49,7 @@ def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, shared_r
     json.dumps(found, allow_nan=False)
 
 
-def test_temperature_changes_no_prediction_and_no_score(
-    short: TrainConfig, shared_runs: Path
-) -> None:
+def test_temperature_changes_no_prediction_or_score(short: TrainConfig, shared_runs: Path) -> None:
     """The last evaluation scored the uncalibrated logits."""
     last = short.replace(selection="last")
     record = run(last, shared_runs, shared_runs / "cache").read_record()
@@ -59,9 +57,7 @@ def test_temperature_changes_no_prediction_and_no_score(
     assert record["results"]["home"]["validation"]["macro_f1"] == before
 
 
-def test_a_model_corrected_for_priors_is_calibrated_once(
-    short: TrainConfig, shared_runs: Path
-) -> None:
+def test_prior_corrected_model_is_calibrated_once(short: TrainConfig, shared_runs: Path) -> None:
     """Temperature, biases, and priors together match bias-corrected temperature scaling."""
     cache = shared_runs / "cache"
     plain = run(short, shared_runs, cache)
@@ -79,7 +75,9 @@ def test_a_model_corrected_for_priors_is_calibrated_once(
     assert "corrected for the priors of away" in note
 
 
-def test_the_model_brings_along_what_the_record_says(short: TrainConfig, shared_runs: Path) -> None:
+def test_saved_model_carries_calibration_of_its_record(
+    short: TrainConfig, shared_runs: Path
+) -> None:
     folder = run(short, shared_runs, shared_runs / "cache")
     record, loaded = folder.read_record()["calibration"], load_trained(str(folder.model))
     found = fit_run_abstention(loaded)
@@ -92,7 +90,7 @@ def test_the_model_brings_along_what_the_record_says(short: TrainConfig, shared_
     assert not hasattr(loaded.classifier.model.config, "hf_wbc_abstention"), "not to be saved on"
 
 
-def test_an_evaluation_finds_what_the_run_found(short: TrainConfig, tmp_path: Path) -> None:
+def test_evaluation_matches_calibration_of_run(short: TrainConfig, tmp_path: Path) -> None:
     folder = run(short.replace(inputs="images", steps=4), tmp_path / "runs", tmp_path / "cache")
     again = evaluate_model(
         str(folder.model), short.data.target[0], tmp_path, ["test"]
@@ -103,7 +101,7 @@ def test_an_evaluation_finds_what_the_run_found(short: TrainConfig, tmp_path: Pa
     assert again["calibration"]["conformal"] == mine["conformal"]
 
 
-def test_a_model_of_before_has_no_abstention(tiny_model: str) -> None:
+def test_older_model_has_no_abstention(tiny_model: str) -> None:
     from hf_wbc.models import load_classifier
 
     assert fit_run_abstention(load_classifier(tiny_model)) is None
@@ -111,7 +109,7 @@ def test_a_model_of_before_has_no_abstention(tiny_model: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_phase_that_forgets_the_source_is_remarked(short: TrainConfig, tmp_path: Path) -> None:
+def test_phase_that_degrades_source_is_noted(short: TrainConfig, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     wild = short.replace(method="shot", adapt_steps=40, adapt_learning_rate=0.1, bottleneck=8)
     note = run(wild, tmp_path / "runs", cache).read_record()["calibration"]["note"]

@@ -26,7 +26,7 @@ def stepped(weight: torch.nn.Parameter, num: int) -> torch.optim.Optimizer:
     return optimizer
 
 
-def test_a_restored_optimizer_takes_the_same_next_step() -> None:
+def test_restored_optimizer_takes_same_next_step() -> None:
     weight = torch.nn.Parameter(torch.zeros(3))
     saved = stepped(weight, 2)
     tensors = {name: tensor.clone() for name, tensor in optimizer_tensors(saved).items()}
@@ -39,7 +39,7 @@ def test_a_restored_optimizer_takes_the_same_next_step() -> None:
     assert torch.equal(weight, other)
 
 
-def test_a_restored_optimizer_follows_the_memory_format_of_its_weights() -> None:
+def test_restored_optimizer_keeps_memory_format_of_weights() -> None:
     """Checkpoints hold contiguous tensors; fused steps pair the elements as they lie in memory."""
     start = torch.arange(48.0).reshape(2, 3, 2, 4).to(memory_format=torch.channels_last)
     weights = [torch.nn.Parameter(start.clone()) for _ in range(2)]
@@ -56,7 +56,7 @@ def test_a_restored_optimizer_follows_the_memory_format_of_its_weights() -> None
     assert torch.equal(*weights)
 
 
-def test_the_newest_checkpoint_replaces_the_older_and_keeps_the_best(tmp_path: Path) -> None:
+def test_newest_checkpoint_replaces_older_and_keeps_best(tmp_path: Path) -> None:
     best = {"w": torch.full((2,), 7.0)}
     first = Progress().after(2, 0.9)
     save_checkpoint(tmp_path / "c", STATE, best, first)
@@ -69,7 +69,7 @@ def test_the_newest_checkpoint_replaces_the_older_and_keeps_the_best(tmp_path: P
     assert len(list((tmp_path / "c").iterdir())) == 1
 
 
-def test_a_crash_while_saving_leaves_the_one_before(
+def test_crash_while_saving_keeps_previous_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Progress().after(2, 0.9)
@@ -87,12 +87,12 @@ def test_a_crash_while_saving_leaves_the_one_before(
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["00000002"]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_reported(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c", STATE, {"w": torch.ones(1)}, Progress().after(2, 0.9))
     (tmp_path / "c" / "00000002" / "state.safetensors").write_bytes(b"\0" * 9)
     with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
         load_checkpoint(tmp_path / "c")
 
 
-def test_there_is_no_checkpoint_before_the_first(tmp_path: Path) -> None:
+def test_load_checkpoint_returns_none_before_first_save(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "c") is None

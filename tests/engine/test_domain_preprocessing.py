@@ -58,9 +58,7 @@ def plain_logits(folder: RunFolder, ref: str) -> np.ndarray:
     return found
 
 
-def test_a_plain_run_scores_what_a_pipeline_scores_and_says_nothing(
-    short: TrainConfig, tmp_path: Path
-) -> None:
+def test_plain_run_matches_pipeline_without_note(short: TrainConfig, tmp_path: Path) -> None:
     folder = run(short, tmp_path / "runs", tmp_path / "cache")
     images = folder.read_record()["images"]
     assert images["note"] == "" and images["pipeline_scores"] == {}
@@ -69,7 +67,7 @@ def test_a_plain_run_scores_what_a_pipeline_scores_and_says_nothing(
     np.testing.assert_allclose(logits_of(folder, "away"), expected, atol=1e-4)
 
 
-def test_treatments_are_measured_recorded_and_kept_with_the_model(
+def test_preprocessing_is_measured_recorded_and_saved(
     short: TrainConfig, treated: RunFolder
 ) -> None:
     images = treated.read_record()["images"]
@@ -94,9 +92,7 @@ def test_treatments_are_measured_recorded_and_kept_with_the_model(
     assert "a plain transformers pipeline does not" in images["note"]
 
 
-def test_a_plain_pipeline_on_a_treated_model_gets_the_scores_that_the_record_names(
-    short: TrainConfig, treated: RunFolder
-) -> None:
+def test_record_states_scores_of_plain_pipeline(short: TrainConfig, treated: RunFolder) -> None:
     images = treated.read_record()["images"]
     assert set(images["pipeline_scores"]) == {"home", "away"}
     logits = plain_logits(treated, short.data.target[0])
@@ -106,9 +102,7 @@ def test_a_plain_pipeline_on_a_treated_model_gets_the_scores_that_the_record_nam
     assert not np.allclose(logits, logits_of(treated, "away"), atol=1e-3)
 
 
-def test_by_domain_alone_the_saved_processor_is_right_for_the_only_target(
-    short: TrainConfig, tmp_path: Path
-) -> None:
+def test_processor_has_statistics_of_the_only_target(short: TrainConfig, tmp_path: Path) -> None:
     by_domain = short.replace(normalize_by="domain")
     folder = run(by_domain, tmp_path / "runs", tmp_path / "cache")
     expected = plain_logits(folder, short.data.target[0])
@@ -118,7 +112,7 @@ def test_by_domain_alone_the_saved_processor_is_right_for_the_only_target(
     assert "the saved processor has those of away" in images["note"]
 
 
-def test_evaluating_a_treated_model_obeys_its_rule(
+def test_evaluation_applies_preprocessing_of_model(
     short: TrainConfig, treated: RunFolder, tmp_path: Path
 ) -> None:
     folder = evaluate_model(str(treated.model), short.data.target[0], tmp_path / "scored", ["test"])
@@ -130,7 +124,9 @@ def test_evaluating_a_treated_model_obeys_its_rule(
     assert images["treatment"]["blur_um"] == pytest.approx(away["blur_um"])
 
 
-def test_training_sees_what_prediction_sees(short: TrainConfig, treated: RunFolder) -> None:
+def test_training_and_prediction_use_same_preprocessing(
+    short: TrainConfig, treated: RunFolder
+) -> None:
     loaded = load_trained(str(treated.model))
     domain = load_split(short.data.target[0], "test")
     how = treated.read_record()["images"]["domains"]["away"]
@@ -141,7 +137,7 @@ def test_training_sees_what_prediction_sees(short: TrainConfig, treated: RunFold
     np.testing.assert_allclose(logits, logits_of(treated, "away"), atol=1e-4)
 
 
-def test_a_treated_model_is_not_embedded_as_if_it_were_plain(
+def test_model_with_preprocessing_cannot_be_embedded_as_plain(
     short: TrainConfig, treated: RunFolder, tmp_path: Path
 ) -> None:
     from hf_wbc.engine.accelerator import make_accelerator
@@ -151,7 +147,7 @@ def test_a_treated_model_is_not_embedded_as_if_it_were_plain(
         embed(loaded, domain, tmp_path / "cache", make_accelerator())
 
 
-def test_training_further_without_treatments_leaves_the_rule_behind(
+def test_further_training_without_preprocessing_drops_the_rule(
     short: TrainConfig, treated: RunFolder, tmp_path: Path
 ) -> None:
     further = run(short.replace(model=str(treated.model)), tmp_path / "r", tmp_path / "cache")
@@ -161,7 +157,7 @@ def test_training_further_without_treatments_leaves_the_rule_behind(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_target_is_looked_at_without_its_labels(
+def test_target_statistics_do_not_use_labels(
     short: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
     away = {"name": "away", "seed": 2, "background": (180, 200, 240)}
@@ -198,7 +194,7 @@ def test_the_target_is_looked_at_without_its_labels(
         ({"inputs": "features", "augmentation": Augmentation(stain=0.1)}, "use --inputs images"),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_remedy(
+def test_invalid_combination_is_refused_with_remedy(
     config: TrainConfig, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -50,7 +50,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Stop(Exception):
-    """The end of an interrupted call."""
+    """Raised to interrupt a call."""
 
 
 def interrupted(num: int) -> Any:
@@ -63,7 +63,7 @@ def interrupted(num: int) -> Any:
     return report
 
 
-def test_an_interrupted_call_resumes_to_the_same_file(
+def test_interrupted_call_resumes_to_same_file(
     train: DomainSplit, backbone: PretrainedModel, tmp_path: Path, small_parts: None
 ) -> None:
     accelerator = make_accelerator()
@@ -104,7 +104,7 @@ def slow_embed(folder: str, model: str, cache: str) -> None:
     embed(backbone, train, Path(cache), make_accelerator(), lambda *_: time.sleep(0.2))
 
 
-def test_a_killed_process_leaves_parts_that_the_next_one_uses(
+def test_killed_process_leaves_parts_for_the_next(
     laboratories: tuple[str, str],
     tiny_model: str,
     train: DomainSplit,
@@ -130,7 +130,7 @@ def test_a_killed_process_leaves_parts_that_the_next_one_uses(
     assert killed.read_bytes() == whole.read_bytes()
 
 
-def test_another_runtime_has_a_file_of_its_own(
+def test_another_runtime_has_separate_file(
     train: DomainSplit, backbone: PretrainedModel, tmp_path: Path
 ) -> None:
     def features(inputs: torch.Tensor) -> torch.Tensor:
@@ -148,7 +148,7 @@ def test_another_runtime_has_a_file_of_its_own(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_views_are_features_of_augmented_images_whatever_the_batches(
+def test_views_are_features_of_augmented_images_for_any_batch_size(
     train: DomainSplit, backbone: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = FeatureViews(3, AUGMENTATIONS["robust"])
@@ -170,7 +170,7 @@ def test_views_are_features_of_augmented_images_whatever_the_batches(
     np.testing.assert_allclose(again.chunks[0], table.chunks[0], atol=1e-5)
 
 
-def test_views_of_another_number_or_strength_have_files_of_their_own(
+def test_each_view_count_and_augmentation_has_separate_file(
     train: DomainSplit, backbone: PretrainedModel, tmp_path: Path
 ) -> None:
     wanted = [
@@ -194,7 +194,7 @@ METHODS = [
 )  # fmt: skip
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_method_on_features_trains_on_views(
+def test_method_on_features_trains_on_views(
     method: str, laboratories: tuple[str, str], tiny_model: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -222,7 +222,7 @@ def test_a_method_on_features_trains_on_views(
     )
 
 
-def test_features_of_another_runtime_name_the_run(
+def test_feature_runtime_is_part_of_run_name(
     laboratories: tuple[str, str], backbone: PretrainedModel, tiny_model: str, tmp_path: Path
 ) -> None:
     config = TrainConfig(sources=laboratories[:1], model=tiny_model, inputs="features", steps=1)
@@ -247,6 +247,6 @@ def test_features_of_another_runtime_name_the_run(
 
 
 @pytest.mark.parametrize("changes", [{"feature_views": 2}, {"feature_runtime": "onnx"}])
-def test_options_of_features_need_features(changes: dict[str, Any]) -> None:
+def test_feature_options_require_feature_inputs(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"feature_.* is .*, which needs --inputs features"):
         TrainConfig(sources=("a",), **changes)

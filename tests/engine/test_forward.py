@@ -50,9 +50,7 @@ def plain(model: nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 @pytest.mark.parametrize("batch_size", [3, 64])
-def test_flips_give_the_mean_over_both_mirrors_and_the_half_turn(
-    table: Table, batch_size: int
-) -> None:
+def test_flips_average_both_mirrors_and_half_turn(table: Table, batch_size: int) -> None:
     model, pixels = Linear(), table.chunks[0]
     how = ImagePreprocessing(MEAN, STD, flips=True)
     found = predict(model, table, how, Accelerator(cpu=True), batch_size)
@@ -62,7 +60,7 @@ def test_flips_give_the_mean_over_both_mirrors_and_the_half_turn(
     np.testing.assert_allclose(found.features, np.mean(features, axis=0), atol=1e-5)
 
 
-def test_without_flips_an_image_is_seen_as_it_is(table: Table) -> None:
+def test_images_are_not_flipped_by_default(table: Table) -> None:
     model = Linear()
     found = predict(model, table, ImagePreprocessing(MEAN, STD), Accelerator(cpu=True))
     logits, features = plain(model, table.chunks[0])
@@ -70,7 +68,7 @@ def test_without_flips_an_image_is_seen_as_it_is(table: Table) -> None:
     np.testing.assert_allclose(found.features, features, atol=1e-5)
 
 
-def test_a_mirrored_table_is_predicted_alike_with_flips(table: Table) -> None:
+def test_mirrored_table_gets_same_predictions_with_flips(table: Table) -> None:
     model, how = Linear(), ImagePreprocessing(MEAN, STD, flips=True)
     mirrored = Table(
         (table.chunks[0][:, :, ::-1].copy(),), table.labels, table.domains, table.image_ids, ("a",)
@@ -79,7 +77,7 @@ def test_a_mirrored_table_is_predicted_alike_with_flips(table: Table) -> None:
     np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-5)
 
 
-def test_a_runtime_computes_in_its_own_batches_and_torch_the_head(table: Table) -> None:
+def test_runtime_uses_its_own_batches_and_torch_computes_head(table: Table) -> None:
     model, seen = Linear(), []
 
     def features(inputs: Tensor) -> Tensor:
@@ -95,7 +93,7 @@ def test_a_runtime_computes_in_its_own_batches_and_torch_the_head(table: Table) 
     np.testing.assert_allclose(found.features, expected, atol=1e-6)
 
 
-def test_inputs_of_the_network_are_neither_preprocessed_nor_flipped() -> None:
+def test_network_inputs_are_neither_preprocessed_nor_flipped() -> None:
     how, inputs = ImagePreprocessing(MEAN, STD, flips=True), torch.randn(3, 5)
     ((doubled,),) = forward_batches(lambda x: (2 * x,), [inputs], how, torch.device("cpu"))
     torch.testing.assert_close(doubled, 2 * inputs, rtol=0, atol=0)

@@ -1,4 +1,4 @@
-"""What decides a result comes from hf_wbc's own options, or is part of the run's name."""
+"""A result depends only on hf_wbc's own options or on settings that are part of the run's name."""
 
 import os
 import warnings
@@ -23,7 +23,7 @@ IGNORED = {
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_accelerates_variables_do_not_change_the_weights(
+def test_accelerate_variables_do_not_change_weights(
     config: TrainConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -44,7 +44,7 @@ def test_accelerates_variables_do_not_change_the_weights(
         assert os.environ[name] == value
 
 
-def test_what_accelerate_launch_sets_unasked_is_not_mentioned() -> None:
+def test_defaults_set_by_accelerate_launch_cause_no_warning() -> None:
     environ = {
         "ACCELERATE_USE_CPU": "True",
         "ACCELERATE_MIXED_PRECISION": "no",
@@ -79,7 +79,7 @@ def test_what_accelerate_launch_sets_unasked_is_not_mentioned() -> None:
         ("WORLD_SIZE", "", "WORLD_SIZE is '', which is no number"),
     ],
 )
-def test_other_ways_of_training_are_refused(
+def test_unsupported_training_modes_are_refused(
     name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -88,9 +88,7 @@ def test_other_ways_of_training_are_refused(
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_setting_that_changes_the_arithmetic_is_part_of_names(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arithmetic_setting_is_part_of_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for other in VARIABLES:
         monkeypatch.delenv(other, raising=False)
     assert with_arithmetic({"a": 1}) == {"a": 1}
@@ -98,7 +96,7 @@ def test_a_setting_that_changes_the_arithmetic_is_part_of_names(
     assert with_arithmetic({"a": 1}) == {"a": 1, "arithmetic": {name: "2"}}
 
 
-def test_runs_of_other_arithmetic_have_other_names(
+def test_runs_with_other_arithmetic_have_other_names(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch

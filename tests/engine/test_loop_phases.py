@@ -28,9 +28,7 @@ def weights(folder: RunFolder) -> dict[str, np.ndarray]:
     return load_file(folder.model / "model.safetensors")
 
 
-def test_the_second_phase_starts_from_the_best_weights_of_the_first(
-    short: TrainConfig, tmp_path: Path
-) -> None:
+def test_second_phase_starts_from_best_weights_of_first(short: TrainConfig, tmp_path: Path) -> None:
     """At learning rate 0 it changes nothing, and the run equals that of the first phase."""
     still = short.replace(method="shot", adapt_learning_rate=0.0, weight_decay=0.0)
     two = run(still, tmp_path, tmp_path / "cache")
@@ -55,7 +53,7 @@ def test_the_second_phase_starts_from_the_best_weights_of_the_first(
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_an_interrupted_second_phase_resumes_to_the_same_weights(
+def test_interrupted_second_phase_resumes_to_same_weights(
     short: TrainConfig,
     tmp_path: Path,
     shared_runs: Path,
@@ -72,9 +70,7 @@ def test_an_interrupted_second_phase_resumes_to_the_same_weights(
     assert whole.read_history() == halves.read_history()
 
 
-def test_adabn_moves_no_weight_but_what_is_saved_is_another_model(
-    short: TrainConfig, tmp_path: Path
-) -> None:
+def test_adabn_moves_no_weight_but_saves_another_model(short: TrainConfig, tmp_path: Path) -> None:
     """The head of the plain model absorbs the new statistics."""
     cache = tmp_path / "cache"
     adapted = weights(run(short.replace(method="adabn"), tmp_path, cache))
@@ -83,9 +79,7 @@ def test_adabn_moves_no_weight_but_what_is_saved_is_another_model(
     assert moved == {"classifier.weight", "classifier.bias"}
 
 
-def test_a_phase_that_ends_early_is_followed_by_the_next(
-    short: TrainConfig, tmp_path: Path
-) -> None:
+def test_phase_that_ends_early_is_followed_by_next(short: TrainConfig, tmp_path: Path) -> None:
     stuck = short.replace(
         method="shot", learning_rate=0.0, patience=1, steps=100, adapt_learning_rate=1e-3
     )
@@ -97,7 +91,7 @@ def test_a_phase_that_ends_early_is_followed_by_the_next(
     )
 
 
-def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_path: Path) -> None:
+def test_bottleneck_is_folded_into_saved_model(short: TrainConfig, tmp_path: Path) -> None:
     """The plain model's head on the backbone features reproduces the recorded predictions."""
     import pyarrow.parquet as pq
 
@@ -120,6 +114,6 @@ def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_pa
     assert {len(row) for row in narrow} == {8}, "what the methods aligned"
 
 
-def test_every_method_leaves_a_record_that_is_json(short: TrainConfig, tmp_path: Path) -> None:
+def test_every_record_is_valid_json(short: TrainConfig, tmp_path: Path) -> None:
     folder = run(short.replace(method="eata", oracle=True), tmp_path, tmp_path / "cache")
     json.dumps(folder.read_record(), allow_nan=False)

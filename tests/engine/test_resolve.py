@@ -11,7 +11,7 @@ from hf_wbc.engine.run import run
 from hf_wbc.records import digest
 
 
-def test_renamed_fields_do_not_rename_finished_runs() -> None:
+def test_renamed_fields_keep_names_of_finished_runs() -> None:
     """Check digests computed before the fields were grouped and renamed."""
     plain = TrainConfig(sources=("a",), augmentation="light")
     changed = TrainConfig(
@@ -34,9 +34,7 @@ def test_renamed_fields_do_not_rename_finished_runs() -> None:
     ]
 
 
-def test_training_writes_to_the_folder_that_resolving_names(
-    config: TrainConfig, tmp_path: Path
-) -> None:
+def test_run_writes_to_folder_named_by_resolve(config: TrainConfig, tmp_path: Path) -> None:
     resolved = resolve(config)
     assert run(config, tmp_path / "runs", tmp_path / "cache").path.name == resolved.name
     assert resolve(config, num_processes=2).name != resolved.name

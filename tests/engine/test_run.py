@@ -27,7 +27,7 @@ def assert_same_weights(a: RunFolder, b: RunFolder) -> None:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
-def test_a_run_leaves_what_the_design_promises(config: TrainConfig, shared_runs: Path) -> None:
+def test_run_writes_documented_record_and_files(config: TrainConfig, shared_runs: Path) -> None:
     folder = run(config, shared_runs, shared_runs / "cache")
     record = folder.read_record()
     assert record["results"]["home"]["role"] == "source"
@@ -41,7 +41,7 @@ def test_a_run_leaves_what_the_design_promises(config: TrainConfig, shared_runs:
     assert not folder.checkpoint.exists()
 
 
-def test_a_run_learns_to_tell_the_classes_at_home(config: TrainConfig, tmp_path: Path) -> None:
+def test_run_learns_to_classify_its_source(config: TrainConfig, tmp_path: Path) -> None:
     longer = config.replace(
         steps=150, eval_steps=50, gradient_accumulation_steps=1, batch_size=22, ema=0.0
     )
@@ -49,7 +49,7 @@ def test_a_run_learns_to_tell_the_classes_at_home(config: TrainConfig, tmp_path:
     assert record["results"]["home"]["test"]["macro_f1"] > 0.6
 
 
-def test_a_finished_run_is_not_repeated(config: TrainConfig, shared_runs: Path) -> None:
+def test_finished_run_is_not_repeated(config: TrainConfig, shared_runs: Path) -> None:
     first = run(config, shared_runs, shared_runs / "cache")
     written = first.record.stat().st_mtime_ns
 
@@ -71,7 +71,7 @@ def test_a_finished_run_is_not_repeated(config: TrainConfig, shared_runs: Path) 
         *(pytest.param(step, "features", marks=SLOW) for step in (1, 4, 5)),
     ],
 )
-def test_an_interrupted_run_resumes_to_the_same_weights(
+def test_interrupted_run_resumes_to_same_weights(
     config: TrainConfig,
     tmp_path: Path,
     shared_runs: Path,
@@ -89,7 +89,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     ]
 
 
-def test_patience_stops_a_run_that_gets_no_better(config: TrainConfig, tmp_path: Path) -> None:
+def test_patience_stops_run_without_improvement(config: TrainConfig, tmp_path: Path) -> None:
     stuck = config.replace(learning_rate=0.0, patience=1, steps=100)
     record = run(stuck, tmp_path / "runs", tmp_path / "cache").read_record()
     assert record["cost"]["steps"] == 4
@@ -104,9 +104,7 @@ def test_training_on_features_moves_only_the_head(config: TrainConfig, tmp_path:
     assert moved == {"classifier.weight", "classifier.bias"}
 
 
-def test_frozen_training_scores_like_training_on_features_without_augmentation(
-    config: TrainConfig, tmp_path: Path
-) -> None:
+def test_frozen_training_matches_training_on_features(config: TrainConfig, tmp_path: Path) -> None:
     """Both use one loop and one method file; only the origin of the features differs."""
     from hf_wbc.data.loader import NO_CHANGE
 
@@ -117,21 +115,19 @@ def test_frozen_training_scores_like_training_on_features_without_augmentation(
         np.testing.assert_allclose(slow[name], quick[name], atol=1e-4, err_msg=name)
 
 
-def test_one_domain_cannot_be_source_and_target(config: TrainConfig, tmp_path: Path) -> None:
+def test_domain_cannot_be_both_source_and_target(config: TrainConfig, tmp_path: Path) -> None:
     twice = config.replace(target=config.data.sources)
     with pytest.raises(ValueError, match="both 'home'"):
         run(twice, tmp_path / "runs", tmp_path / "cache")
 
 
-def test_an_unlabeled_source_is_refused(
-    config: TrainConfig, tmp_path: Path, make_domain: Any
-) -> None:
+def test_unlabeled_source_is_refused(config: TrainConfig, tmp_path: Path, make_domain: Any) -> None:
     unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labeled=False))
     with pytest.raises(ValueError, match="sources need labels"):
         run(config.replace(sources=(unlabeled,)), tmp_path / "runs", tmp_path / "cache")
 
 
-def test_an_unlabeled_target_is_predicted_and_not_scored(
+def test_unlabeled_target_is_predicted_but_not_scored(
     config: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
     unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labeled=False))
@@ -140,7 +136,7 @@ def test_an_unlabeled_target_is_predicted_and_not_scored(
     assert "unlabeled" in pq.read_table(folder.predictions)["domain"].to_pylist()
 
 
-def test_the_same_data_elsewhere_is_the_same_run(
+def test_same_data_elsewhere_is_same_run(
     config: TrainConfig, tmp_path: Path, shared_runs: Path
 ) -> None:
     import shutil
@@ -152,7 +148,7 @@ def test_the_same_data_elsewhere_is_the_same_run(
 
 
 @pytest.mark.parametrize("method", ["dann", pytest.param("shot", marks=SLOW)])
-def test_two_targets_are_adapted_to_and_each_is_scored(
+def test_two_targets_are_adapted_to_and_each_scored(
     config: TrainConfig, make_domain: Callable[..., Path], tmp_path: Path, method: str
 ) -> None:
     third = str(make_domain(tmp_path / "third", name="third", seed=3, labeled=False))

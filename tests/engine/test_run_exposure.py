@@ -7,9 +7,7 @@ from hf_wbc.engine.run import run
 from hf_wbc.inference.evaluate import evaluate_model
 
 
-def test_a_run_from_a_runs_model_is_exposed_to_its_sources_and_targets(
-    config: TrainConfig, tmp_path: Path
-) -> None:
+def test_run_inherits_exposure_of_its_base_model(config: TrainConfig, tmp_path: Path) -> None:
     first = run(config, tmp_path / "runs", tmp_path / "cache")
     again = config.replace(model=str(first.model), target=(), seed=1)
     second = run(again, tmp_path / "runs", tmp_path / "cache")
@@ -23,9 +21,7 @@ def test_a_run_from_a_runs_model_is_exposed_to_its_sources_and_targets(
     assert evaluated.read_record()["model"]["exposed_to"] == ["home", "away"]
 
 
-def test_a_target_whose_labels_chose_the_weights_was_seen_with_labels(
-    config: TrainConfig, tmp_path: Path
-) -> None:
+def test_oracle_selection_counts_as_exposure_to_labels(config: TrainConfig, tmp_path: Path) -> None:
     chosen = config.replace(selection="oracle", oracle=True)
     first = run(chosen, tmp_path / "runs", tmp_path / "cache")
     second = run(config.replace(model=str(first.model), steps=2), tmp_path / "runs", tmp_path)

@@ -19,7 +19,7 @@ pytest.importorskip("peft", reason="peft is not installed: pip install 'hf_wbc[l
 
 
 class Interrupted(Exception):
-    """Stands for anything that ends a process."""
+    """Stands in for anything that ends a process."""
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def weights(folder: RunFolder) -> dict[str, np.ndarray]:
     return load_file(folder.model / "model.safetensors")
 
 
-def test_only_attention_and_head_have_moved_and_the_record_counts_them(
+def test_only_attention_and_head_move_and_are_counted(
     adapted: TrainConfig, shared_runs: Path
 ) -> None:
     folder = run(adapted, shared_runs, shared_runs / "cache")
@@ -50,9 +50,7 @@ def test_only_attention_and_head_have_moved_and_the_record_counts_them(
     assert model["num_trained"] == 4 * 2 * (16 + 16) + 11 * (16 + 1)
 
 
-def test_the_saved_model_predicts_what_the_run_has_written(
-    adapted: TrainConfig, shared_runs: Path
-) -> None:
+def test_saved_model_reproduces_predictions_of_run(adapted: TrainConfig, shared_runs: Path) -> None:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     folder = run(adapted, shared_runs, shared_runs / "cache")
@@ -66,7 +64,7 @@ def test_the_saved_model_predicts_what_the_run_has_written(
 
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=(pytest.mark.slow, pytest.mark.ci)), 4])
-def test_an_interrupted_run_resumes_to_the_same_weights(
+def test_interrupted_run_resumes_to_same_weights(
     adapted: TrainConfig, tmp_path: Path, shared_runs: Path, step: int
 ) -> None:
     def report(row: Mapping[str, Any]) -> None:
@@ -81,6 +79,6 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
         np.testing.assert_array_equal(value, weights(halves)[name], err_msg=name)
 
 
-def test_features_have_no_attention_to_adapt(adapted: TrainConfig) -> None:
+def test_lora_on_features_is_rejected(adapted: TrainConfig) -> None:
     with pytest.raises(ValueError, match="use --inputs images"):
         adapted.replace(inputs="features")

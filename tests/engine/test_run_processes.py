@@ -183,7 +183,7 @@ def by_two(shorter: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
+def test_run_killed_at_every_stage_ends_in_same_weights(
     long: TrainConfig, tmp_path: Path, is_fresh: bool
 ) -> None:
     """Fresh processes end with `accelerate launch train.py` what `hf-wbc train` started."""
@@ -214,7 +214,7 @@ def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
 
 @pytest.mark.slow  # other tests cover killing one process and the result of two
 @pytest.mark.ci
-def test_two_killed_processes_end_in_the_same_weights(
+def test_two_killed_processes_end_in_same_weights(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
     """torchrun resumes a run that accelerate started."""
@@ -229,7 +229,7 @@ def test_two_killed_processes_end_in_the_same_weights(
 
 @pytest.mark.slow  # test_losses_gather.py and test_loader_stream.py cover the parts
 @pytest.mark.ci
-def test_two_processes_see_what_one_with_twice_the_batch_sees(
+def test_two_processes_match_one_with_doubled_batch(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
     """Color and geometry are drawn per image, whichever process holds it."""
@@ -244,7 +244,7 @@ def test_two_processes_see_what_one_with_twice_the_batch_sees(
         np.testing.assert_allclose(found[name], values, atol=1e-4, err_msg=name)
 
 
-def test_processes_that_do_not_find_each_other_are_refused(
+def test_unconnected_processes_are_refused(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -253,7 +253,7 @@ def test_processes_that_do_not_find_each_other_are_refused(
     assert "2 processes were launched, but they do not find each other" in capfd.readouterr().err
 
 
-def test_a_launch_that_loses_a_process_is_refused(
+def test_launch_that_loses_a_process_is_refused(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """`accelerate launch --cpu --num_processes 2` starts one process with these variables."""

@@ -50,7 +50,7 @@ def outcome(config: TrainConfig, root: Path, cache: Path) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", TARGETED)
-def test_poisoned_target_labels_change_nothing(
+def test_shifted_target_labels_change_nothing(
     config: TrainConfig, poisoned: str, tmp_path: Path, shared_runs: Path, name: str
 ) -> None:
     images = load_method(name).needs.images
@@ -73,7 +73,7 @@ def test_poisoned_target_labels_change_nothing(
 
 
 @pytest.mark.parametrize("selection", [pytest.param("source_val", marks=SLOW), "im_prior"])
-def test_asking_for_the_oracle_lets_it_alone_see_target_labels(
+def test_only_the_oracle_sees_target_labels(
     config: TrainConfig, poisoned: str, tmp_path: Path, shared_runs: Path, selection: Any
 ) -> None:
     """Weights, evaluations, and all other rules are the same as with shifted labels."""
@@ -96,7 +96,7 @@ def without_oracle(values: Any) -> Any:
     return {key: without_oracle(value) for key, value in values.items() if key != "oracle"}
 
 
-def test_poisoned_labels_do_change_the_oracle(
+def test_shifted_labels_change_the_oracle(
     config: TrainConfig, poisoned: str, tmp_path: Path, shared_runs: Path
 ) -> None:
     """Otherwise the test above could not fail."""
@@ -120,7 +120,7 @@ def test_poisoned_labels_do_change_the_oracle(
         ),
     ],
 )
-def test_styles_see_images_alone(
+def test_target_styles_use_only_images(
     config: TrainConfig, poisoned: str, tmp_path: Path, shared_runs: Path, style: Any
 ) -> None:
     moved = Augmentation(target_shift=0.5, target_style=style)

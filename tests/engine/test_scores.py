@@ -17,7 +17,7 @@ def domain(laboratories: tuple[str, str]) -> DomainSplit:
     return load_split(laboratories[0], "test")
 
 
-def test_groups_are_drawn_whole_where_all_are_known(domain: DomainSplit) -> None:
+def test_bootstrap_resamples_known_groups(domain: DomainSplit) -> None:
     groups = np.array([f"patient_{i // 3}" for i in range(len(domain))])
     predicted = np.where(np.arange(len(domain)) % 5, domain.labels, 0)
     found = score_predictions([replace(domain, groups=groups)], predicted, (), (), seed=0)
@@ -29,9 +29,7 @@ def test_groups_are_drawn_whole_where_all_are_known(domain: DomainSplit) -> None
 
 
 @pytest.mark.parametrize("group", [None, "one"])
-def test_unknown_groups_and_a_single_one_are_left_out(
-    domain: DomainSplit, group: str | None
-) -> None:
+def test_unknown_or_single_group_is_ignored(domain: DomainSplit, group: str | None) -> None:
     groups = None if group is None else np.full(len(domain), group)
     found = score_predictions([replace(domain, groups=groups)], domain.labels, (), (), seed=0)
     assert found is not None
@@ -39,7 +37,7 @@ def test_unknown_groups_and_a_single_one_are_left_out(
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_row_of_predictions_names_its_group(domain: DomainSplit, known: bool) -> None:
+def test_prediction_rows_contain_group(domain: DomainSplit, known: bool) -> None:
     groups = np.array([f"patient_{i}" for i in range(len(domain))]) if known else None
     logits = np.eye(NUM_CLASSES, dtype=np.float32)[domain.labels]
     table = prediction_rows(

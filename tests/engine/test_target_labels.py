@@ -54,7 +54,7 @@ def weights(folder: RunFolder) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_record_says_how_many_chosen_how_and_by_whom(
+def test_record_describes_the_target_labels(
     config: TrainConfig, labels: Path, tmp_path: Path, shared_runs: Path
 ) -> None:
     folder = run(with_labels(config, labels), tmp_path / "runs", shared_runs / "cache")
@@ -72,7 +72,7 @@ def test_the_record_says_how_many_chosen_how_and_by_whom(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_labels_reach_the_target_and_weigh_as_asked(
+def test_target_labels_raise_score_according_to_weight(
     config: TrainConfig, labels: Path, tmp_path: Path, shared_runs: Path
 ) -> None:
     longer = config.replace(
@@ -93,7 +93,7 @@ def test_labels_reach_the_target_and_weigh_as_asked(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_only_the_labels_of_the_file_are_read(
+def test_only_labels_from_the_file_are_used(
     config: TrainConfig, labels: Path, make_domain: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The same images without any label of their own give the same weights."""
@@ -108,7 +108,7 @@ def test_only_the_labels_of_the_file_are_read(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_name_of_a_run_covers_what_the_labels_say(
+def test_run_name_depends_on_label_content(
     config: TrainConfig, labels: Path, tmp_path: Path
 ) -> None:
     def name(path: Path, **changes: Any) -> str:
@@ -152,7 +152,7 @@ def test_the_name_of_a_run_covers_what_the_labels_say(
          ("budget", "1 label")),
     ],
 )  # fmt: skip
-def test_labels_that_cannot_be_used_are_refused(
+def test_unusable_labels_are_refused(
     config: TrainConfig,
     tmp_path: Path,
     rows: list[tuple[str, str, str]],
@@ -165,12 +165,12 @@ def test_labels_that_cannot_be_used_are_refused(
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-def test_a_missing_file_is_named(config: TrainConfig, tmp_path: Path) -> None:
+def test_missing_labels_file_is_reported(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="hf-wbc label"):
         resolve(with_labels(config, tmp_path / "none.csv"))
 
 
-def test_labels_need_one_target(config: TrainConfig, labels: Path) -> None:
+def test_target_labels_require_one_target(config: TrainConfig, labels: Path) -> None:
     with pytest.raises(ValueError, match="--target"):
         with_labels(config, labels, target=())
 
@@ -178,7 +178,7 @@ def test_labels_need_one_target(config: TrainConfig, labels: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("num", [2, 3])
-def test_a_class_that_the_source_lacks_opens_with_three_labels(
+def test_class_missing_from_source_is_enabled_by_three_labels(
     config: TrainConfig, make_domain: Callable[..., Path], tmp_path: Path, num: int
 ) -> None:
     healthy = tuple(name for name in NAMES if name != "myeloblast")
@@ -199,7 +199,7 @@ def test_a_class_that_the_source_lacks_opens_with_three_labels(
     ("inputs", "method"),
     [("features", "dann"), *(pytest.param(i, "shot", marks=SLOW) for i in ("images", "features"))],
 )
-def test_an_interrupted_run_resumes_to_the_same_weights(
+def test_interrupted_run_resumes_to_same_weights(
     config: TrainConfig, labels: Path, tmp_path: Path, interrupt: Callable[..., None],
     inputs: Any, method: str,
 ) -> None:  # fmt: skip
@@ -214,7 +214,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 @pytest.mark.parametrize(
     "method", ["lda", *(pytest.param(m, marks=SLOW) for m in ("mstn", "iw_dann", "tent"))]
 )
-def test_labels_change_what_other_kinds_of_methods_learn(
+def test_labels_affect_other_kinds_of_methods(
     config: TrainConfig, labels: Path, tmp_path: Path, shared_runs: Path, method: str
 ) -> None:  # fmt: skip
     asked = with_labels(config, labels, method=method)
@@ -225,5 +225,5 @@ def test_labels_change_what_other_kinds_of_methods_learn(
     assert any(not np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_image_ids_of_the_fixtures_exist(config: TrainConfig) -> None:
+def test_fixture_image_ids_exist(config: TrainConfig) -> None:
     assert away("train", "monocyte", 3) in load_split(config.data.target[0], "train").image_ids

@@ -15,9 +15,7 @@ def curve(rows: list[dict[str, dict[str, dict[str, float]]]]) -> list[float]:
     return [row["source_val"]["home"]["macro_f1"] for row in rows]
 
 
-def test_tensorboard_reads_the_curves_from_the_runs_folder(
-    config: TrainConfig, tmp_path: Path
-) -> None:
+def test_tensorboard_logs_match_history(config: TrainConfig, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra hf_wbc[track]")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -32,7 +30,7 @@ def test_tensorboard_reads_the_curves_from_the_runs_folder(
 
 @pytest.mark.slow  # trackio takes seconds to import in a fresh process
 @pytest.mark.ci
-def test_trackio_keeps_the_curves_under_the_runs_name(config: TrainConfig, tmp_path: Path) -> None:
+def test_trackio_logs_match_history(config: TrainConfig, tmp_path: Path) -> None:
     """Use a separate process: trackio fixes its output folder on import."""
     pytest.importorskip("trackio", reason="needs the extra hf_wbc[track]")
     words = f"--sources {config.data.sources[0]} --model {config.model.name}".split()

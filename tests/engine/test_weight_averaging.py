@@ -89,7 +89,7 @@ TWICE_UP = [5, 4, 3, 2, 2.1, 2.2, 9, 2.3, 9, 9, 9, 2.2, 9, 9, 9, 9, 9, 9, 1, 1]
 
 
 @pytest.mark.parametrize("num", range(1, len(TWICE_UP) + 1))
-def test_swad_is_the_mean_of_every_step_in_the_valley(num):
+def test_swad_averages_every_step_in_the_valley(num):
     averaged = SwadAverager(STATES[0])
     ends = run(averaged, STATES, TWICE_UP[:num], size=3, last=2)
     windows = chosen_windows(TWICE_UP[:num], ns=3, ne=6, r=1.3)
@@ -103,39 +103,39 @@ def test_swad_is_the_mean_of_every_step_in_the_valley(num):
     tolerance=st.sampled_from([1.0, 1.2, 1.3, 2.0]),
     size=st.integers(1, 3),
 )
-def test_swad_equals_algorithm_1_on_any_losses(losses, patiences, tolerance, size):
+def test_swad_matches_algorithm_1_on_any_losses(losses, patiences, tolerance, size):
     averaged = SwadAverager(STATES[0], *patiences, tolerance)
     ends = run(averaged, STATES, losses, size)
     windows = chosen_windows(losses, *patiences, tolerance)
     assert_is(averaged.module, mean_of(STATES, windows, ends))
 
 
-def test_a_valley_of_equal_losses_is_not_rounded_away():
+def test_swad_valley_of_equal_losses_is_not_lost_to_rounding():
     averaged = SwadAverager(STATES[0], 3, 3, 1.0)
     ends = run(averaged, STATES, [1.4, 1.4, 1.4], size=1)
     assert np.mean([1.4, 1.4, 1.4]) < 1.4
     assert_is(averaged.module, mean_of(STATES, [0, 1, 2], ends))
 
 
-def test_swad_before_the_valley_is_the_mean_of_the_newest_window():
+def test_swad_before_valley_is_mean_of_newest_window():
     averaged = SwadAverager(STATES[0])
     ends = run(averaged, STATES, [3, 2, 1], size=4)
     assert_is(averaged.module, mean_of(STATES, [2], ends))
 
 
-def test_swad_before_the_first_evaluation_is_what_it_was_made_of():
+def test_swad_before_first_evaluation_keeps_initial_weights():
     averaged = SwadAverager(STATES[5])
     averaged.update_parameters(STATES[6])
     assert_is(averaged.module, STATES[5].state_dict())
 
 
-def test_swad_of_a_loss_that_never_falls_is_the_mean_of_all():
+def test_swad_of_constant_loss_is_mean_of_all_steps():
     averaged = SwadAverager(STATES[0])
     ends = run(averaged, STATES, [1.0] * 20, size=3)
     assert_is(averaged.module, mean_of(STATES, range(20), ends))
 
 
-def test_a_loss_that_is_no_number_neither_begins_nor_prolongs_the_valley():
+def test_nan_loss_neither_starts_nor_extends_the_valley():
     averaged = SwadAverager(STATES[0])
     run(averaged, STATES, [float("nan")] * 4, size=1)
     assert_is(averaged.module, STATES[3].state_dict())
@@ -145,14 +145,14 @@ def test_a_loss_that_is_no_number_neither_begins_nor_prolongs_the_valley():
     assert_is(averaged.module, mean_of(STATES, [0, 1, 2], range(1, 10)))
 
 
-def test_averages_leave_the_classifier_alone():
+def test_averaging_does_not_modify_the_classifier():
     before = {name: tensor.clone() for name, tensor in STATES[0].state_dict().items()}
     for averaged in (EmaAverager(STATES[0], 0.9), SwadAverager(STATES[0])):
         run(averaged, STATES, [1.0] * 5, size=2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in STATES[0].state_dict().items())
 
 
-def test_swad_keeps_no_mean_of_a_frozen_weight_unless_none_learns():
+def test_swad_skips_frozen_weights_unless_all_are_frozen():
     averaged = SwadAverager(STATES[0])
     averaged.update_parameters(STATES[0])
     assert not [name for name in averaged.state_dict() if "frozen" in name]
@@ -167,7 +167,7 @@ def test_swad_keeps_no_mean_of_a_frozen_weight_unless_none_learns():
     "make", [lambda net: EmaAverager(net, 0.9), SwadAverager], ids=["ema", "swad"]
 )
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 8, 9, 17, 18, 19])
-def test_a_kill_ends_in_the_same_bits(make, cut):
+def test_averager_resumes_bit_exactly_after_kill(make, cut):
     whole, killed = make(STATES[0]), make(STATES[0])
     run(whole, STATES, TWICE_UP, size=3)
     run(killed, STATES, TWICE_UP[:cut], size=3)
@@ -180,7 +180,7 @@ def test_a_kill_ends_in_the_same_bits(make, cut):
         assert torch.equal(tensor, resumed.module.state_dict()[name])
 
 
-def test_a_kill_within_a_window_ends_in_the_same_bits():
+def test_swad_resumes_bit_exactly_within_a_window():
     whole, killed, resumed = (
         SwadAverager(STATES[0]),
         SwadAverager(STATES[0]),
@@ -197,7 +197,7 @@ def test_a_kill_within_a_window_ends_in_the_same_bits():
         assert torch.equal(tensor, resumed.module.state_dict()[name])
 
 
-def test_another_models_average_is_refused():
+def test_average_of_another_model_is_refused():
     averaged = SwadAverager(STATES[0])
     averaged.update_parameters(STATES[0])
     state = averaged.state_dict()
@@ -208,7 +208,7 @@ def test_another_models_average_is_refused():
         SwadAverager(STATES[0]).load_state_dict({})
 
 
-def test_ema_is_a_geometric_mean_with_a_memory_that_grows():
+def test_ema_is_geometric_mean_with_growing_memory():
     averaged = EmaAverager(STATES[0], 0.3)
     run(averaged, STATES[:10], [1.0] * 10, size=1)
     expected = STATES[0].head.weight.double()
@@ -218,7 +218,7 @@ def test_ema_is_a_geometric_mean_with_a_memory_that_grows():
     torch.testing.assert_close(averaged.module.head.weight.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_ema_of_a_run_shorter_than_its_memory_is_a_mean_of_the_runs_end():
+def test_ema_of_short_run_is_mean_of_its_end():
     averaged = EmaAverager(STATES[0], 0.999)
     run(averaged, STATES, [1.0] * 72, size=1)
     mean = averaged.module.head.weight
@@ -226,7 +226,7 @@ def test_ema_of_a_run_shorter_than_its_memory_is_a_mean_of_the_runs_end():
     assert near < 0.5 * far
 
 
-def test_a_configuration_gets_what_it_asks_for():
+def test_make_weight_averager_follows_options():
     assert make_weight_averager(STATES[0]) is None
     assert isinstance(make_weight_averager(STATES[0], ema=0.9), EmaAverager)
     assert isinstance(make_weight_averager(STATES[0], swad=True), SwadAverager)

@@ -26,7 +26,7 @@ def found():
     return fit_abstention(*images(600), 1.7, {"away": np.full(11, 1 / 11)})
 
 
-def test_it_comes_back_from_json(found):
+def test_abstention_round_trips_through_json(found):
     text = json.dumps(found.to_dict(), allow_nan=False)
     assert Abstention.from_dict(json.loads(text)) == found
     logits, _ = images(50, seed=1)
@@ -34,13 +34,13 @@ def test_it_comes_back_from_json(found):
     assert (again.sets["class"].sets(logits) == found.sets["class"].sets(logits)).all()
 
 
-def test_what_another_version_wrote_is_named(found):
+def test_settings_of_another_version_are_reported(found):
     for damage in ({"sets": {}}, {**found.to_dict(), "rejection": {"limit": 3}}):
         with pytest.raises(ValueError, match="damaged or of another version"):
             Abstention.from_dict(damage)
 
 
-def test_scores_at_home_keep_what_was_promised(found):
+def test_scores_on_source_reach_nominal_rates(found):
     scores = abstention_scores(found, "home", *images(4000, seed=2))
     assert set(scores["conformal"]) == {"marginal", "class"}, "those for another target are not its"
     assert scores["conformal"]["marginal"]["coverage"] == pytest.approx(0.9, abs=0.04)
@@ -50,7 +50,7 @@ def test_scores_at_home_keep_what_was_promised(found):
     json.dumps(scores, allow_nan=False)
 
 
-def test_scores_are_of_the_plain_functions_where_nothing_is_merged(found):
+def test_unmerged_scores_match_plain_functions(found):
     logits, labels = images(300, seed=3)
     scores = abstention_scores(found, "away", logits, labels, before=1.7 * logits)
     p = softmax(logits, axis=1)
@@ -67,7 +67,7 @@ def test_scores_are_of_the_plain_functions_where_nothing_is_merged(found):
     )
 
 
-def test_merged_classes_share_probability_and_place_in_a_set(found):
+def test_merged_classes_share_probability_and_set_membership(found):
     """Check against a classifier whose columns are summed manually."""
     logits, labels = images(300, seed=4)
     merge = ["neutrophil_banded=neutrophil_segmented"]
@@ -83,7 +83,7 @@ def test_merged_classes_share_probability_and_place_in_a_set(found):
     assert scores["conformal"]["marginal"]["class_coverage"][BAND] is None
 
 
-def test_only_labeled_images_of_the_chosen_classes_count(found):
+def test_only_labeled_images_of_chosen_classes_count(found):
     logits, labels = images(300, seed=5)
     hidden = np.where(labels == BLAST, UNLABELED, labels)
     chosen = [name for name in NAMES if name != "myeloblast"]
@@ -97,7 +97,7 @@ def test_only_labeled_images_of_the_chosen_classes_count(found):
     assert abstention_scores(found, "home", logits, np.full(300, UNLABELED)) is None
 
 
-def test_a_class_that_was_never_taught_is_said_to_be_so():
+def test_untrained_class_is_reported():
     logits, labels = images(600)
     logits, labels = logits[labels != BLAST], labels[labels != BLAST]
     logits[:, BLAST] = NEVER

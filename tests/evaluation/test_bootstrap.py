@@ -41,7 +41,7 @@ def naive(true, predicted, num, seed):
 
 
 @pytest.mark.parametrize("num", [40, 400])
-def test_drawing_cells_is_drawing_images(num):
+def test_resampling_counts_matches_resampling_images(num):
     true, predicted = images(num)
     resamples = naive(true, predicted, 3000, seed=1)
     found = bootstrap_intervals(true, predicted, num_resamples=3000, seed=2)
@@ -53,7 +53,7 @@ def test_drawing_cells_is_drawing_images(num):
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_intervals_cover_the_population_as_often_as_they_say():
+def test_intervals_have_nominal_coverage():
     true, predicted = images(200_000)
     truth = {name: of(confusion_counts(true, predicted).confusion) for name, of in SCORES.items()}
     covered = dict.fromkeys(SCORES, 0)
@@ -66,7 +66,7 @@ def test_intervals_cover_the_population_as_often_as_they_say():
         assert 0.91 <= times / 300 <= 0.98
 
 
-def test_copies_of_an_image_in_its_group_add_no_certainty():
+def test_grouped_copies_add_no_certainty():
     true, predicted = images(100)
     groups = np.arange(100)
     one_each = bootstrap_intervals(true, predicted, num_resamples=3000)
@@ -79,7 +79,7 @@ def test_copies_of_an_image_in_its_group_add_no_certainty():
         assert fooled[name][1] - fooled[name][0] < 0.6 * width
 
 
-def test_groups_of_unlike_sizes_are_drawn_whole():
+def test_groups_of_unequal_size_are_resampled_whole():
     true, predicted = np.array([0, 0, 0, 9]), np.array([0, 0, 0, 0])
     found = bootstrap_intervals(true, predicted, groups=["a", "a", "a", "b"], num_resamples=2000)
     # Two draws: a and a (accuracy 1), a and b (3/4), b and b (0), with odds 1 : 2 : 1.
@@ -91,7 +91,7 @@ def test_groups_of_unlike_sizes_are_drawn_whole():
     assert resamples["accuracy"] == [0.75, 0.75]
 
 
-def test_a_perfect_classifier_has_no_width():
+def test_perfect_classifier_has_zero_width():
     true, _ = images(50)
     found = bootstrap_intervals(true, true)
     assert found["macro_f1"] == found["accuracy"] == found["balanced_accuracy"] == [1, 1]
@@ -105,7 +105,7 @@ def test_resamples_without_a_rare_class_are_counted():
     assert found["macro_f1"][1] == 1
 
 
-def test_the_seed_fixes_the_intervals():
+def test_seed_determines_intervals():
     true, predicted = images(60)
     assert bootstrap_intervals(true, predicted, seed=3) == bootstrap_intervals(
         true, predicted, seed=3
@@ -115,7 +115,7 @@ def test_the_seed_fixes_the_intervals():
     )
 
 
-def test_a_higher_level_is_wider():
+def test_higher_level_is_wider():
     true, predicted = images(60)
     narrow, wide = (
         bootstrap_intervals(true, predicted, level=level)["macro_f1"] for level in (0.5, 0.99)
@@ -123,13 +123,13 @@ def test_a_higher_level_is_wider():
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
-def test_intervals_are_values_for_json():
+def test_intervals_are_json_values():
     found = bootstrap_intervals(*images(60))
     assert json.loads(json.dumps(found)) == found
     assert (found["level"], found["num_resamples"], found["unit"]) == (0.95, 1000, "image")
 
 
-def test_merge_and_classes_reach_the_resamples():
+def test_merge_and_classes_apply_to_resamples():
     merge = ["neutrophil_banded=neutrophil_segmented"]
     assert bootstrap_intervals([7, 8, 7], [8, 7, 7], merge=merge)["accuracy"] == [1, 1]
     assert bootstrap_intervals([0, 0, 9], [0, 0, 0], classes=["basophil"])["accuracy"] == [1, 1]
@@ -145,12 +145,12 @@ def test_merge_and_classes_reach_the_resamples():
         ({"groups": ["a"]}, "1 groups"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_bad_options_are_reported(options, message):
     with pytest.raises(ValueError, match=message):
         bootstrap_intervals([0, 1], [0, 1], **options)
 
 
-def test_a_tally_is_resampled_as_its_rows_are():
+def test_bootstrap_of_counts_matches_that_of_rows():
     true, predicted = images(60)
     assert bootstrap_scores(confusion_counts(true, predicted), seed=5) == bootstrap_intervals(
         true, predicted, seed=5

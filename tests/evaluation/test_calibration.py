@@ -1,4 +1,4 @@
-"""Calibration recovers the temperature and biases applied to a true posterior, no more."""
+"""Calibration recovers exactly the temperature and biases applied to a true posterior."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def spoilt(logits, temperature, bias):
 
 
 @pytest.mark.parametrize("shares", [[0.25] * 4, [0.7, 0.2, 0.07, 0.03]])
-def test_the_posterior_under_equal_priors_is_recovered_whatever_the_source_has(shares):
+def test_equal_prior_posterior_is_recovered_for_any_source_shares(shares):
     true, labels = images(20_000, shares)
     bias = np.array([0.6, -1.0, 0.5, -0.1])
     calibration = calibrate(spoilt(true, 2.5, bias), labels)
@@ -39,7 +39,7 @@ def test_the_posterior_under_equal_priors_is_recovered_whatever_the_source_has(s
     assert np.abs(found - softmax(fresh, axis=1)).mean() < 0.01
 
 
-def test_the_fit_is_the_greatest_balanced_likelihood():
+def test_fit_maximizes_balanced_likelihood():
     logits, labels = images(400, [0.5, 0.3, 0.2])
     weights = (1 / np.bincount(labels) / 3)[labels]
 
@@ -55,7 +55,7 @@ def test_the_fit_is_the_greatest_balanced_likelihood():
     assert found.temperature == pytest.approx(best.x[0], rel=0.01)
 
 
-def test_at_the_optimum_each_class_has_its_share_of_probability():
+def test_class_probabilities_are_balanced_at_the_optimum():
     logits, labels = images(20_000, [0.6, 0.3, 0.1])
     logits = spoilt(logits, 3, [1, 0, -1])
     p = softmax(calibrate(logits, labels).apply(logits), axis=1)
@@ -63,21 +63,21 @@ def test_at_the_optimum_each_class_has_its_share_of_probability():
     assert means == pytest.approx([1 / 3] * 3, abs=1e-3)
 
 
-def test_the_scale_of_the_logits_does_not_matter():
+def test_scale_of_logits_does_not_matter():
     logits, labels = images(300, [0.5, 0.3, 0.2])
     one, thousand = calibrate(logits, labels), calibrate(1000 * logits, labels)
     assert thousand.temperature == pytest.approx(1000 * one.temperature, rel=1e-4)
     assert thousand.bias == pytest.approx(one.bias, abs=1e-4)
 
 
-def test_without_bias_only_the_temperature_is_fitted():
+def test_unbiased_calibration_fits_only_temperature():
     logits, labels = images(5000, [0.4, 0.4, 0.2])
     found = calibrate(4 * logits, labels, biased=False)
     assert found.bias == (0, 0, 0)
     assert found.temperature == pytest.approx(4, rel=0.1)
 
 
-def test_a_class_without_images_gets_no_probability():
+def test_class_without_images_gets_zero_probability():
     logits, labels = images(500, [0.5, 0, 0.5])
     found = calibrate(logits, labels)
     assert found.seen.tolist() == [True, False, True]
@@ -88,7 +88,7 @@ def test_a_class_without_images_gets_no_probability():
     assert found.restricted().bias == pytest.approx(others.bias)
 
 
-def test_a_class_with_one_image_keeps_a_bias_of_a_few_nats():
+def test_class_with_one_image_keeps_a_small_bias():
     logits, labels = images(2000, [0.5, 0.5, 0])
     logits = np.vstack([logits, [[30.0, 0, 0]]])
     found = calibrate(logits, np.append(labels, 2))
@@ -96,19 +96,19 @@ def test_a_class_with_one_image_keeps_a_bias_of_a_few_nats():
     assert np.isfinite(found.apply(logits)).all()
 
 
-def test_a_perfect_split_and_pure_noise_stay_finite():
+def test_perfect_split_and_pure_noise_stay_finite():
     eye = np.eye(3)[[0, 1, 2] * 5]
     assert 0 < calibrate(eye, [0, 1, 2] * 5).temperature < 1
     assert calibrate(-eye, [0, 1, 2] * 5).temperature > 100
     assert np.isfinite(calibrate(np.zeros((6, 3)), [0, 1, 2] * 2).temperature)
 
 
-def test_one_class_alone_is_certain():
+def test_single_class_is_certain():
     found = calibrate(np.zeros((4, 3)), [1] * 4)
     assert softmax(found.apply(np.zeros((1, 3))), axis=1).tolist() == [[0, 1, 0]]
 
 
-def test_calibration_lowers_the_error_of_an_overconfident_classifier():
+def test_calibration_lowers_error_of_overconfident_classifier():
     true, labels = images(6000, [0.25] * 4)
     logits = 4 * true
     after = calibrate(logits[:3000], labels[:3000]).apply(logits[3000:])
@@ -120,7 +120,7 @@ def test_calibration_lowers_the_error_of_an_overconfident_classifier():
     )
 
 
-def test_the_calibration_error_is_the_gap_in_each_bin():
+def test_calibration_error_is_the_gap_per_bin():
     # Confidences .6 (right), .6 (wrong), .9 (right): a gap of .1 for two images and .1 for one.
     logits = np.log([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1]])
     found = expected_calibration_error(logits, [0, 1, 0], num_bins=10)
@@ -144,12 +144,12 @@ def test_the_calibration_error_is_the_gap_in_each_bin():
         ([[1.0, 0.0]], ["basophil"], "give class ids, not names"),
     ],
 )
-def test_bad_input_is_named(logits, labels, message):
+def test_bad_input_is_reported(logits, labels, message):
     with pytest.raises(ValueError, match=message):
         calibrate(logits, labels)
 
 
-def test_other_bad_input_is_named():
+def test_invalid_arguments_are_reported():
     with pytest.raises(ValueError, match="num_bins is 0"):
         expected_calibration_error([[0.0, 1.0]], [0], num_bins=0)
     with pytest.raises(ValueError, match="logits have 3 classes instead of 2"):

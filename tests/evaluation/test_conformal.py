@@ -48,7 +48,7 @@ def coverages(kind, score, draws, n, calibration_shares, test_shares, priors=Non
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_marginal_coverage_is_the_level_and_hardly_more(score):
+def test_marginal_coverage_is_barely_above_the_level(score):
     """Expected coverage is ceil((n + 1)(1 - alpha)) / (n + 1) if scores have no ties."""
     hits, nums = coverages("marginal", score, 600, 49, RARE, RARE)
     exact = math.ceil(50 * 0.9) / 50
@@ -56,7 +56,7 @@ def test_marginal_coverage_is_the_level_and_hardly_more(score):
     assert hits.sum() / nums.sum() == pytest.approx(exact, abs=0.006)
 
 
-def test_marginal_sets_let_a_rare_class_pay_and_class_sets_do_not():
+def test_only_class_sets_cover_rare_classes():
     hits, nums = coverages("marginal", "lac", 200, 400, RARE, [0.25] * 4)
     assert (hits / nums).min() < 0.8
     hits, nums = coverages("class", "lac", 200, 400, RARE, [0.25] * 4)
@@ -64,7 +64,7 @@ def test_marginal_sets_let_a_rare_class_pay_and_class_sets_do_not():
     assert (hits / nums)[:2] == pytest.approx([0.9, 0.9], abs=0.02)
 
 
-def test_under_label_shift_weights_restore_the_coverage_that_is_lost_without():
+def test_weights_restore_coverage_under_label_shift():
     shifted = RARE[::-1]
     hits, nums = coverages("marginal", "lac", 200, 1000, RARE, shifted)
     assert hits.sum() / nums.sum() < 0.8
@@ -72,21 +72,21 @@ def test_under_label_shift_weights_restore_the_coverage_that_is_lost_without():
     assert hits.sum() / nums.sum() == pytest.approx(0.9, abs=0.015)
 
 
-def test_priors_of_the_source_weigh_as_no_priors_do():
+def test_source_priors_equal_no_priors():
     logits, labels = images(500, RARE, np.random.default_rng(3))
     own = np.bincount(labels) / 500
     weighted = conformal_sets(logits, labels, kind="label_shift", priors=own)
     assert weighted.thresholds == conformal_sets(logits, labels).thresholds
 
 
-def test_one_image_that_stands_for_most_of_a_target_says_nothing_of_its_class():
+def test_dominant_single_image_leaves_its_class_undecided():
     """The new image of that class would weigh as much as the whole calibration set."""
     logits = np.random.default_rng(0).normal(size=(20, 2))
     found = conformal_sets(logits, [0] * 19 + [1], kind="label_shift", priors=[0.1, 0.9])
     assert found.thresholds[0] is not None and found.thresholds[1] is None
 
 
-def test_a_weighted_threshold_is_the_definition():
+def test_weighted_threshold_matches_definition():
     """Podkopaev & Ramdas, eq. 10: the smallest score where the weighted CDF reaches 1 - alpha."""
     generator = np.random.default_rng(2)
     for _ in range(50):
@@ -100,7 +100,7 @@ def test_a_weighted_threshold_is_the_definition():
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2, 0.25, 0.5])
-def test_a_threshold_is_the_order_statistic_exactly_for_every_small_number(alpha):
+def test_threshold_is_exact_order_statistic(alpha):
     for n in range(0, 60):
         scores = np.random.default_rng(n).permutation(n).astype(float)
         # In integers: the least k with k / (n + 1) >= 1 - alpha.
@@ -109,7 +109,7 @@ def test_a_threshold_is_the_order_statistic_exactly_for_every_small_number(alpha
         assert threshold(scores, alpha) == (k - 1.0 if k <= n else None), (n, alpha)
 
 
-def test_coverage_for_a_tiny_number_is_exact():
+def test_coverage_of_tiny_sample_is_exact():
     """Nine calibration images at alpha .1: nine of ten images stay below the largest score."""
     generator = np.random.default_rng(0)
     hits = 0
@@ -119,7 +119,7 @@ def test_coverage_for_a_tiny_number_is_exact():
     assert binom.cdf(hits, 4000, 0.9) > 1e-3 and binom.sf(hits, 4000, 0.9) > 1e-3
 
 
-def test_too_few_images_leave_a_class_in_every_set():
+def test_class_with_too_few_images_is_in_every_set():
     logits, labels = images(200, [0.5, 0.5, 0, 0], np.random.default_rng(0))
     logits = np.vstack([logits, [[0, 0, 9.0, 0]] * 8])
     labels = np.append(labels, [2] * 8)
@@ -128,21 +128,21 @@ def test_too_few_images_leave_a_class_in_every_set():
     assert found.sets(np.array([[50.0, 0, -50, -50]]))[0].tolist() == [True, False, True, True]
 
 
-def test_a_class_that_was_never_taught_is_in_no_set():
+def test_untrained_class_is_in_no_set():
     found = ConformalSets("lac", "class", 0.1, (None, None))
     assert found.sets([[0.0, NEVER], [0.0, NEVER * 0.9], [0.0, -300.0]]).tolist() == [
         [True, False], [True, False], [True, True],
     ]  # fmt: skip
 
 
-def test_one_class_alone_and_images_that_tie_are_covered():
+def test_single_class_and_ties_are_covered():
     found = conformal_sets(np.zeros((20, 1)), [0] * 20)
     assert found.sets(np.zeros((3, 1))).all()
     tied = conformal_sets(np.zeros((20, 3)), [0, 1] * 10)
     assert tied.sets(np.zeros((2, 3))).all(), "classes that tie enter together"
 
 
-def test_scores_are_their_papers_formulas():
+def test_scores_match_formulas_of_papers():
     logits = np.random.default_rng(1).normal(size=(40, 5)) * 2
     p = softmax(logits, axis=1)
     for row, image in enumerate(p):
@@ -156,7 +156,7 @@ def test_scores_are_their_papers_formulas():
                 assert nonconformity(logits, score)[row, c] == pytest.approx(value, abs=1e-12)
 
 
-def test_classes_that_tie_have_one_score_in_whatever_order_they_come():
+def test_tied_classes_have_one_score_in_any_order():
     logits = np.log([[0.4, 0.2, 0.2, 0.2]])
     for score in SCORES:
         values = nonconformity(logits, score)[0]
@@ -164,7 +164,7 @@ def test_classes_that_tie_have_one_score_in_whatever_order_they_come():
         assert nonconformity(logits[:, ::-1], score)[0] == pytest.approx(values[::-1], abs=1e-12)
 
 
-def test_sets_are_scored_as_counted_by_hand():
+def test_set_scores_match_manual_count():
     sets = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=bool)
     assert set_scores(sets, [0, 1, 0, 1]) == {
         "coverage": 0.5,
@@ -175,7 +175,7 @@ def test_sets_are_scored_as_counted_by_hand():
     }
 
 
-def test_sets_come_back_from_json():
+def test_sets_round_trip_through_json():
     logits, labels = images(30, RARE, np.random.default_rng(0))
     found = conformal_sets(logits, labels, kind="class")
     assert None in found.thresholds
@@ -198,12 +198,12 @@ def test_sets_come_back_from_json():
         ({"kind": "label_shift", "priors": [0.5, 0.5]}, "they sum to 0.5"),
     ],
 )
-def test_bad_input_is_named(changes, message):
+def test_bad_input_is_reported(changes, message):
     with pytest.raises(ValueError, match=message):
         conformal_sets(**{"logits": [[0.0, 1.0]], "labels": [1], **changes})
 
 
-def test_other_bad_input_is_named():
+def test_invalid_arguments_are_reported():
     with pytest.raises(ValueError, match="logits have 3 classes, but there are 2 thresholds"):
         ConformalSets("lac", "class", 0.1, (None, None)).sets(np.zeros((1, 3)))
     with pytest.raises(ValueError, match="must be finite"):

@@ -67,7 +67,7 @@ def holds(probabilities: np.ndarray, held: HeldOut, shares: np.ndarray) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_all_intervals_hold_at_once_where_counting_does_not() -> None:
+def test_joint_intervals_hold_where_counting_fails() -> None:
     rng, shares = np.random.default_rng(0), shares_of(**BLOOD, myeloblast=0.02)
     known = np.repeat(np.arange(NUM_CLASSES), 120)
     draws, good, naive = 40, 0, 0
@@ -80,7 +80,7 @@ def test_all_intervals_hold_at_once_where_counting_does_not() -> None:
     assert naive <= 0.5 * draws
 
 
-def test_a_class_that_is_not_there_is_counted_as_none(held_out: HeldOut) -> None:
+def test_absent_class_is_estimated_as_zero(held_out: HeldOut) -> None:
     rng = np.random.default_rng(3)
     labels = smear(shares_of(neutrophil_segmented=1.0), rng)
     logits = cells(labels, rng)
@@ -105,7 +105,7 @@ def test_fractions_sum_to_one_and_lie_within_their_intervals(held_out: HeldOut) 
     assert both[0].shares[BANDED].high > both[1].shares[BANDED].high
 
 
-def test_a_plain_count_has_exact_binomial_intervals() -> None:
+def test_plain_count_has_exact_binomial_intervals() -> None:
     chances = np.eye(NUM_CLASSES)[[0] * 30 + [1] * 70] * 1.0
     found = differential(chances, None, joint=False)
     exact = binomtest(30, 100).proportion_ci(0.95)
@@ -114,7 +114,7 @@ def test_a_plain_count_has_exact_binomial_intervals() -> None:
     assert not found.corrected and found.label_shift_ks is None and not found.doubtful
 
 
-def test_corrections_by_a_person_are_believed(held_out: HeldOut) -> None:
+def test_manual_corrections_are_trusted(held_out: HeldOut) -> None:
     rng = np.random.default_rng(5)
     labels = smear(shares_of(neutrophil_segmented=0.7, neutrophil_banded=0.3), rng, 200)
     chances = softmax(cells(labels, rng), axis=1)
@@ -126,7 +126,7 @@ def test_corrections_by_a_person_are_believed(held_out: HeldOut) -> None:
     assert same == differential(chances, held_out).shares
 
 
-def test_red_precursors_are_counted_apart_from_white_cells(held_out: HeldOut) -> None:
+def test_erythroblasts_are_counted_apart_from_white_cells(held_out: HeldOut) -> None:
     rng = np.random.default_rng(10)
     white = shares_of(neutrophil_segmented=0.7, lymphocyte_typical=0.3)
     labels = np.concatenate([smear(white, rng, 400), np.full(100, ERYTHROBLAST)])
@@ -145,7 +145,7 @@ def test_red_precursors_are_counted_apart_from_white_cells(held_out: HeldOut) ->
         differential(np.eye(NUM_CLASSES)[[ERYTHROBLAST] * 9], None)
 
 
-def test_an_estimate_is_shown_where_it_can_be_trusted(held_out: HeldOut) -> None:
+def test_estimate_is_shown_only_when_reliable(held_out: HeldOut) -> None:
     rng = np.random.default_rng(11)
     labels = smear(shares_of(neutrophil_segmented=1.0), rng, 3000)
     chances = softmax(cells(labels, rng), axis=1)
@@ -157,7 +157,7 @@ def test_an_estimate_is_shown_where_it_can_be_trusted(held_out: HeldOut) -> None
     assert not differential(chances, None).shows_estimate
 
 
-def test_when_a_person_named_every_cell_the_estimate_is_the_count(held_out: HeldOut) -> None:
+def test_fully_reviewed_sample_has_estimate_equal_to_count(held_out: HeldOut) -> None:
     rng = np.random.default_rng(12)
     labels = smear(shares_of(**BLOOD, myeloblast=0.02), rng)
     chances = softmax(cells(labels, rng), axis=1)
@@ -169,7 +169,7 @@ def test_when_a_person_named_every_cell_the_estimate_is_the_count(held_out: Held
         assert share.named == share.counted == (labels == label).sum()
 
 
-def test_classes_together_are_surer_than_their_sum(held_out: HeldOut) -> None:
+def test_combined_classes_have_narrower_interval_than_each(held_out: HeldOut) -> None:
     rng = np.random.default_rng(9)
     labels = smear(shares_of(neutrophil_segmented=0.8, neutrophil_banded=0.2), rng)
     found = differential(softmax(cells(labels, rng), axis=1), held_out, joint=False)
@@ -181,7 +181,7 @@ def test_classes_together_are_surer_than_their_sum(held_out: HeldOut) -> None:
     assert nothing.low == 0
 
 
-def test_a_class_that_was_never_taught_is_said_to_be_unknown() -> None:
+def test_untrained_class_is_reported_as_unknown() -> None:
     rng = np.random.default_rng(6)
     known = np.array([c for c in range(NUM_CLASSES) if c != MYELOBLAST]).repeat(60)
     held = HeldOut(cells(known, rng), known)
@@ -202,7 +202,7 @@ def test_a_class_that_was_never_taught_is_said_to_be_unknown() -> None:
         ({**BLOOD, "myelocyte": 0.2}, {"left_shift": "yes", "immature": "yes"}),
     ],
 )
-def test_flags_are_raised_for_what_is_there(
+def test_flags_match_sample_composition(
     held_out: HeldOut, shares: dict[str, float], levels: dict[str, str]
 ) -> None:
     rng = np.random.default_rng(7)
@@ -217,13 +217,13 @@ def test_flags_are_raised_for_what_is_there(
             assert (labels[list(flag.cells)] == MYELOBLAST).mean() > 0.9
 
 
-def test_few_cells_and_an_unknown_confusion_are_said() -> None:
+def test_few_cells_and_unknown_confusion_are_flagged() -> None:
     chances = np.eye(NUM_CLASSES)[[SEGMENTED] * 9] * 1.0
     names = [flag.name for flag in smear_flags(differential(chances, None), chances)]
     assert {"uncorrected", "few"} <= set(names)
 
 
-def test_another_laboratorys_cells_are_said_not_to_fit(held_out: HeldOut) -> None:
+def test_cells_of_another_laboratory_are_flagged(held_out: HeldOut) -> None:
     rng = np.random.default_rng(8)
     logits = 0.1 * cells(smear(shares_of(**BLOOD), rng), rng)
     found = differential(softmax(logits, axis=1), held_out)
@@ -242,7 +242,7 @@ def test_another_laboratorys_cells_are_said_not_to_fit(held_out: HeldOut) -> Non
         (np.full((3, 11), 1 / 11), {"level": 1.0}, "level is 1.0"),
     ],
 )
-def test_what_cannot_be_counted_is_refused(
+def test_invalid_probabilities_are_refused(
     probabilities: np.ndarray, more: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):

@@ -40,7 +40,7 @@ def embed(folder: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_slides_of_real_cells_are_covered_where_counting_is_not(shared: Path) -> None:
+def test_real_slides_are_covered_where_counting_fails(shared: Path) -> None:
     archive = shared / "data" / "pbc_barcelona_a" / "PBC_dataset_normal_DIB"
     features, labels = embed(archive, shared / "weights" / "mobilenet_v2_1.0_224_imagenet")
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from hf_wbc.evaluation.feature_space import nearest_neighbors, own_distances, principal_plane
 
 
-def test_the_plane_is_the_first_two_principal_components() -> None:
+def test_plane_matches_sklearn_pca() -> None:
     known, new = np.random.default_rng(0).normal(size=(2, 60, 7)) * np.arange(1, 8)
     plane, reference = principal_plane(known), PCA(2).fit(known)
     points, expected = plane.project(new), reference.transform(new)
@@ -16,12 +16,12 @@ def test_the_plane_is_the_first_two_principal_components() -> None:
     assert plane.share == pytest.approx(reference.explained_variance_ratio_.sum())
 
 
-def test_too_few_cells_span_no_plane() -> None:
+def test_too_few_cells_raise_for_plane() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 7\)"):
         principal_plane(np.zeros((2, 7)))
 
 
-def test_the_nearest_cell_is_by_angle_and_never_itself() -> None:
+def test_nearest_cell_is_by_angle_and_never_itself() -> None:
     known = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     found, distances = nearest_neighbors(known, np.array([[5.0, 0.1], [3.0, 3.0]]))
     assert found.tolist() == [0, 2]

@@ -18,7 +18,7 @@ from hf_wbc.evaluation.label_shift import (
 CALIBRATION = Calibration(2.0, (0.5, -0.5, 0.0, NEVER))
 
 
-def test_corrected_logits_are_the_posterior_of_bayes():
+def test_corrected_logits_match_bayes_posterior():
     logits = np.random.default_rng(0).normal(size=(50, 4))
     priors = np.array([0.5, 0.2, 0.3, 0])
     equal = softmax(logits / 2 + [0.5, -0.5, 0, -np.inf], axis=1)
@@ -26,7 +26,7 @@ def test_corrected_logits_are_the_posterior_of_bayes():
     assert softmax(correct_priors(logits, CALIBRATION, priors), axis=1) == pytest.approx(expected)
 
 
-def test_a_correction_folds_into_a_linear_head():
+def test_correction_folds_into_linear_head():
     generator = np.random.default_rng(0)
     features, weight, own = (generator.normal(size=s) for s in ((20, 8), (4, 8), 4))
     scale, bias = prior_correction(CALIBRATION, [0.5, 0.2, 0.3, 0])
@@ -41,14 +41,14 @@ def test_equal_priors_change_no_prediction():
     assert (equal == CALIBRATION.apply(logits).argmax(1)).all()
 
 
-def test_a_prior_of_zero_is_finite_and_never_predicted():
+def test_zero_prior_is_finite_and_never_predicted():
     scale, bias = prior_correction(CALIBRATION, [1, 0, 0, 0])
     assert np.isfinite(bias).all() and bias[1:].tolist() == [NEVER] * 3
     assert correct_priors([[0.0, 500, 500, 500]], CALIBRATION, [1, 0, 0, 0]).argmax() == 0
     assert scale == 0.5
 
 
-def test_distances_are_those_of_scipy_symmetric_and_within_0_and_1():
+def test_distances_match_scipy_and_are_symmetric_in_unit_range():
     generator = np.random.default_rng(0)
     for a, b in generator.dirichlet(np.full(11, 0.3), size=(20, 2)):
         assert jensen_shannon(a, b) == pytest.approx(jensenshannon(a, b, base=2) ** 2)
@@ -59,7 +59,7 @@ def test_distances_are_those_of_scipy_symmetric_and_within_0_and_1():
     assert jensen_shannon([1, 0], [0, 1]) == total_variation([1, 0], [0, 1]) == 1
 
 
-def test_without_shift_it_is_the_statistic_of_kolmogorov_and_smirnov():
+def test_ks_statistic_matches_scipy_without_shift():
     generator = np.random.default_rng(0)
     source, target = generator.normal(size=(300, 3)), 2 * generator.normal(size=(200, 3))
     labels = np.repeat([0, 1, 2], 100)
@@ -69,7 +69,7 @@ def test_without_shift_it_is_the_statistic_of_kolmogorov_and_smirnov():
     assert limit == pytest.approx(1.358 * np.sqrt(1 / 300 + 1 / 200))
 
 
-def test_source_images_count_as_often_as_the_priors_say():
+def test_source_images_are_weighted_by_priors():
     source = np.array([[3.0, 0], [3.0, 0], [0, 1.0]])
     target = np.array([[3.0, 0]] * 3 + [[0, 1.0]] * 7)
     labels = np.array([0, 0, 1])
@@ -86,7 +86,7 @@ def test_source_images_count_as_often_as_the_priors_say():
         ([0.5, 0.5, 0.5, 0.5], "sum to 2"),
     ],
 )
-def test_priors_that_are_none_are_named(priors, message):
+def test_invalid_priors_are_reported(priors, message):
     with pytest.raises(ValueError, match=message):
         prior_correction(CALIBRATION, priors)
     with pytest.raises(ValueError, match=message):

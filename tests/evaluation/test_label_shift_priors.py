@@ -1,4 +1,4 @@
-"""Prior estimates recover the target's within their intervals, and report violated assumptions."""
+"""Prior estimates recover the target's within their intervals; violations are reported."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_priors_are_recovered_within_their_interval(method, estimated):
 @pytest.mark.parametrize("method", REPEATED)
 @pytest.mark.slow
 @pytest.mark.ci
-def test_an_interval_is_as_wide_as_the_estimates_scatter(method, estimated):
+def test_interval_width_matches_scatter_of_estimates(method, estimated):
     found = [estimated(method, 1500, 600, seed, num_resamples=100) for seed in range(60)]
     priors, low, high = np.array([list(arrays(one)) for one in found]).transpose(1, 0, 2)
     width = (high - low).mean(0)[2:] / (2 * 1.96)
@@ -69,7 +69,7 @@ def test_more_images_narrow_the_interval(method, estimated):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_correction_makes_predictions_better_under_shift(method, images):
+def test_correction_improves_predictions_under_shift(method, images):
     source, labels = images(3000, SOURCE, spread=0.5)
     target, truth = images(3000, TARGET, seed=1, spread=0.5)
     # The posterior that a classifier learns from the source, here with the source's priors.
@@ -79,7 +79,7 @@ def test_correction_makes_predictions_better_under_shift(method, images):
     assert score(truth, found.correct(target).argmax(1))["accuracy"] > before + 0.1
 
 
-def test_bbse_is_exact_on_a_constructed_confusion():
+def test_bbse_is_exact_on_constructed_confusion():
     generator = np.random.default_rng(0)
     for k in (2, 5, 11):
         confusion = 0.6 * np.eye(k) + 0.4 * generator.dirichlet(np.ones(k), size=k).T
@@ -96,7 +96,7 @@ def test_bbse_counts_predictions_under_equal_priors():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_singular_confusion_is_named_by_its_condition(method, images):
+def test_singular_confusion_has_large_condition(method, images):
     source, labels = images(3000, [0.25] * 4, spread=1.5)
     target, _ = images(3000, [0.1, 0.5, 0.3, 0.1], seed=1, spread=1.5)
     blind = [logits[:, [0, 1, 2, 3, 3]] for logits in (source, target)]
@@ -109,7 +109,7 @@ def test_a_singular_confusion_is_named_by_its_condition(method, images):
     assert json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_naive_em_on_an_overconfident_classifier_is_wrong_and_calibrated_em_right(images):
+def test_em_requires_calibration_of_overconfident_classifier(images):
     source, labels = images(4000, SOURCE, spread=0.5)
     target, truth = images(4000, TARGET, seed=1, spread=0.5)
     realised = np.bincount(truth) / 4000
@@ -121,7 +121,7 @@ def test_naive_em_on_an_overconfident_classifier_is_wrong_and_calibrated_em_righ
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_class_without_source_images_is_not_identifiable(method, images):
+def test_class_without_source_images_is_not_identifiable(method, images):
     shares = np.array([0.2, 0.2, 0.1, 0, 0.1, 0.1, 0.05, 0.05, 0.1, 0.05, 0.05])
     source, labels = images(2000, shares)
     target, _ = images(500, np.full(11, 1 / 11), seed=1)
@@ -136,7 +136,7 @@ def test_a_class_without_source_images_is_not_identifiable(method, images):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_target_of_one_class_is_recognised(method, estimated):
+def test_single_class_target_is_recognized(method, estimated):
     found = estimated(method, target=np.array([0, 0, 0, 1.0, 0]))
     assert found.priors[3] > 0.95
     assert found.high[3] > 0.99
@@ -144,7 +144,7 @@ def test_a_target_of_one_class_is_recognised(method, estimated):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_target_image_makes_nothing_certain(method, estimated):
+def test_one_target_image_leaves_wide_intervals(method, estimated):
     found = estimated(method, num_target=1)
     _, low, high = arrays(found)
     assert sum(found.priors) == pytest.approx(1)
@@ -152,12 +152,12 @@ def test_one_target_image_makes_nothing_certain(method, estimated):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_equal_priors_are_found_from_any_source(method, estimated):
+def test_equal_priors_are_recovered_from_any_source(method, estimated):
     found = estimated(method, 4000, 4000, target=np.full(5, 0.2))
     assert found.priors == pytest.approx([0.2] * 5, abs=0.06)
 
 
-def test_a_class_with_one_source_image_is_scarce_and_less_certain(images):
+def test_class_with_one_source_image_is_scarce_and_less_certain(images):
     source, labels = images(2000, SOURCE)
     target, _ = images(2000, TARGET, seed=1)
     rare = (labels != 4) | (np.cumsum(labels == 4) == 1)
@@ -170,7 +170,7 @@ def test_a_class_with_one_source_image_is_scarce_and_less_certain(images):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_images_does_not_matter(method, images):
+def test_order_of_images_does_not_matter(method, images):
     source, labels = images(300, SOURCE)
     target, _ = images(200, TARGET, seed=1)
     rows = np.random.default_rng(0).permutation(300)
@@ -179,7 +179,7 @@ def test_the_order_of_images_does_not_matter(method, images):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_classes_does_not_matter(method, images):
+def test_order_of_classes_does_not_matter(method, images):
     source, labels = images(1000, SOURCE)
     target, _ = images(1000, TARGET, seed=1)
     first = estimate_priors(method, source, labels, target)
@@ -188,7 +188,7 @@ def test_the_order_of_classes_does_not_matter(method, images):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_interval_holds_its_estimate_and_widens_with_the_level(method, estimated):
+def test_interval_contains_estimate_and_widens_with_level(method, estimated):
     wide, narrow = (estimated(method, level=level) for level in (0.99, 0.5))
     priors, low, high = arrays(wide)
     assert ((low >= 0) & (low <= priors) & (priors <= high) & (high <= 1)).all()
@@ -197,7 +197,7 @@ def test_an_interval_holds_its_estimate_and_widens_with_the_level(method, estima
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_other_images_exceed_the_ks_limit_and_other_priors_do_not(method, images, estimated):
+def test_ks_limit_detects_other_images_but_not_other_priors(method, images, estimated):
     exceeded = []
     for seed in range(40):
         found = estimated(method, 600, 400, seed, num_resamples=1)
@@ -212,7 +212,7 @@ def test_other_images_exceed_the_ks_limit_and_other_priors_do_not(method, images
     assert moved.to_dict()["label_shift_ks"] == moved.label_shift_ks
 
 
-def test_the_three_names_are_the_three_methods(images):
+def test_functions_match_named_methods(images):
     source, labels = images(200, SOURCE)
     for estimate, name in ((bbse, "bbse"), (em, "em"), (rlls, "rlls")):
         found = estimate(source, labels, source, num_resamples=20)
@@ -241,7 +241,7 @@ LOGITS = [[1.0, 0.0], [0.0, 1.0]]
         ({"num_resamples": 0}, "num_resamples is 0"),
     ],
 )
-def test_bad_input_is_named(changes, message):
+def test_bad_input_is_reported(changes, message):
     good = {
         "method": "bbse",
         "source_logits": LOGITS,

@@ -30,7 +30,7 @@ def named(*names):
 
 
 @given(st.lists(st.tuples(few, ids), min_size=1))
-def test_scores_are_those_of_scikit_learn_over_the_classes_present(pairs):
+def test_scores_match_sklearn_over_present_classes(pairs):
     true, predicted = zip(*pairs, strict=True)
     present = sorted(set(true))
     scores = score(true, predicted)
@@ -49,7 +49,7 @@ def test_scores_are_those_of_scikit_learn_over_the_classes_present(pairs):
         assert found == pytest.approx(expected)
 
 
-def test_scores_by_hand():
+def test_scores_match_manual_count():
     # basophil: 2 of 3 found, 1 of 3 predictions wrong: P = R = F1 = 2/3. monocyte: 1 of 2 found, no
     # wrong predictions: P = 1, R = 1/2, F1 = 2/3. lymphocyte: 1 of 1 found, 1 of 2 predictions
     # right: P = 1/2, R = 1, F1 = 2/3.
@@ -67,7 +67,7 @@ def test_scores_by_hand():
     assert scores["num_images"] == 6
 
 
-def test_a_prediction_into_an_absent_class_is_an_error_and_adds_no_class():
+def test_prediction_of_absent_class_is_an_error_and_adds_no_class():
     # basophil: P = 1, R = 1/2, F1 = 2/3; monocyte: perfect.
     true, predicted = (
         named("basophil", "basophil", "monocyte"),
@@ -80,12 +80,12 @@ def test_a_prediction_into_an_absent_class_is_an_error_and_adds_no_class():
     assert f1_score(true, predicted, average="macro") == pytest.approx((2 / 3 + 1) / 3)
 
 
-def test_the_worst_class_has_the_lowest_f1():
+def test_worst_class_has_lowest_f1():
     scores = score([0, 0, 1, 9], [0, 0, 2, 9])
     assert scores["worst_class"] == {"name": "eosinophil", "f1": 0.0}
 
 
-def test_lineage_errors_by_hand():
+def test_lineage_errors_match_manual_count():
     true = named(
         "myelocyte",
         "myelocyte",
@@ -111,7 +111,7 @@ def test_lineage_errors_by_hand():
 
 
 @given(st.lists(st.tuples(ids, ids), min_size=1))
-def test_right_images_and_lineage_errors_are_all_images(pairs):
+def test_accuracy_and_lineage_errors_sum_to_one(pairs):
     scores = score(*zip(*pairs, strict=True), merge=[BANDS])
     assert scores["accuracy"] + sum(scores["lineage_errors"].values()) == pytest.approx(1)
 
@@ -138,13 +138,13 @@ def test_every_error_has_one_grade(pairs):
     assert scores["accuracy"] + sum(shares) == pytest.approx(1)
 
 
-def test_a_merged_class_is_as_near_as_its_nearest_member():
+def test_merged_class_is_as_near_as_its_nearest_member():
     true, predicted = named("metamyelocyte"), named("neutrophil_segmented")
     assert score(true, predicted)["lineage_errors"]["same_lineage"] == 1
     assert score(true, predicted, merge=[BANDS])["lineage_errors"]["one_step"] == 1
 
 
-def test_merging_forgives_errors_inside_the_merged_class_alone():
+def test_merging_forgives_only_errors_within_merged_class():
     true, predicted = (
         named("neutrophil_banded", "monocyte"),
         named("neutrophil_segmented", "basophil"),
@@ -156,21 +156,21 @@ def test_merging_forgives_errors_inside_the_merged_class_alone():
     assert scores["merge"] == [BANDS]
 
 
-def test_rows_of_the_confusion_matrix_are_the_truth():
+def test_confusion_rows_are_true_classes():
     scores = score([3, 3, 4], [4, 4, 3])
     assert scores["confusion"][3][4] == 2
     assert scores["confusion"][4][3] == 1
     assert scores["class_names"] == list(NAMES)
 
 
-def test_scores_are_values_for_json():
+def test_scores_are_json_values():
     scores = score([0, 9, -1, 7], [0, 10, 1, 7], merge=(BANDS,), classes=("basophil", "monocyte"))
     assert json.loads(json.dumps(scores)) == scores
     assert (scores["num_images"], scores["num_unlabeled"], scores["num_other"]) == (2, 1, 1)
     assert scores["classes"] == ["basophil", "monocyte"]
 
 
-def test_correlation_and_kappa_equal_those_of_scikit_learn():
+def test_correlation_and_kappa_match_sklearn():
     rng = np.random.default_rng(0)
     true = rng.integers(0, 6, 300)
     predicted = np.where(rng.random(300) < 0.6, true, rng.integers(0, 11, 300))
@@ -182,7 +182,7 @@ def test_correlation_and_kappa_equal_those_of_scikit_learn():
 
 
 @pytest.mark.parametrize("of", [macro_f1, accuracy, balanced_accuracy])
-def test_a_stack_of_confusions_is_scored_one_by_one(of):
+def test_stacked_confusions_are_scored_individually(of):
     generator = np.random.default_rng(0)
     stack = generator.integers(0, 3, (4, 5, NUM_CLASSES, NUM_CLASSES))
     stack[:, :, 6] = 0
@@ -191,14 +191,14 @@ def test_a_stack_of_confusions_is_scored_one_by_one(of):
         assert of(stack)[index] == of(stack[index])
 
 
-def test_the_order_of_images_does_not_matter():
+def test_order_of_images_does_not_matter():
     generator = np.random.default_rng(1)
     true, predicted = generator.integers(0, NUM_CLASSES, (2, 99))
     order = generator.permutation(99)
     assert score(true, predicted) == score(true[order], predicted[order])
 
 
-def test_a_grouped_tally_scores_as_a_plain_one():
+def test_grouped_counts_score_like_ungrouped():
     from hf_wbc.evaluation.metrics import summarize
 
     true, predicted = [0, 0, 9, 9], [0, 9, 9, 9]
@@ -207,7 +207,7 @@ def test_a_grouped_tally_scores_as_a_plain_one():
     )
 
 
-def test_importing_the_metrics_loads_numpy_alone():
+def test_metrics_import_only_numpy():
     code = (
         "import sys, hf_wbc.evaluation.bootstrap, hf_wbc.evaluation.model_selection;"
         "print(*{'torch', 'sklearn', 'scipy', 'evaluate', 'datasets'} & set(sys.modules))"

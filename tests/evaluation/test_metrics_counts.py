@@ -19,7 +19,7 @@ ids = st.integers(0, NUM_CLASSES - 1)
 
 
 @given(st.lists(st.tuples(ids, ids), min_size=1))
-def test_counts_are_those_of_scikit_learn(pairs):
+def test_counts_match_sklearn(pairs):
     true, predicted = zip(*pairs, strict=True)
     expected = confusion_matrix(true, predicted, labels=range(NUM_CLASSES))
     assert (confusion_counts(true, predicted).confusion == expected).all()
@@ -34,14 +34,14 @@ def test_groups_split_the_counts(rows):
         assert (confusion == confusion_counts(true[mine], predicted[mine]).confusion).all()
 
 
-def test_unlabeled_images_are_left_out_and_counted():
+def test_unlabeled_images_are_skipped_and_counted():
     counted = confusion_counts([-1, 0, -1], [3, 0, 0])
     assert counted.confusion.sum() == 1
     assert counted.num_unlabeled == 2
     assert counted.num_other == 0
 
 
-def test_merging_renames_both_sides():
+def test_merging_renames_labels_and_predictions():
     counted = confusion_counts(
         [BANDED, SEGMENTED, MONOCYTE], [SEGMENTED, BANDED, BANDED], merge=[BANDS]
     )
@@ -58,21 +58,21 @@ def test_two_classes_may_merge_into_a_third():
     assert [NAMES[i] for i in into[4:7]] == ["promyelocyte"] * 3
 
 
-def test_chosen_classes_limit_the_references_and_not_the_predictions():
+def test_chosen_classes_limit_labels_and_not_predictions():
     counted = confusion_counts([0, 0, 1, 9, -1], [0, 9, 1, 9, 0], classes=["basophil"])
     assert counted.confusion.sum() == 2
     assert counted.confusion[0, 9] == 1
     assert (counted.num_other, counted.num_unlabeled) == (2, 1)
 
 
-def test_a_chosen_class_may_be_what_others_are_merged_into():
+def test_chosen_class_may_be_a_merge_target():
     counted = confusion_counts(
         [BANDED, 0], [SEGMENTED, 0], merge=[BANDS], classes=["neutrophil_segmented"]
     )
     assert counted.confusion.sum() == 1
 
 
-def test_whole_numbers_count_as_ids_whatever_their_type():
+def test_integral_values_of_any_dtype_are_ids():
     expected = confusion_counts([1, 2], [1, 3]).confusion
     for kind in (np.float32, np.uint8, np.int16):
         assert (
@@ -113,6 +113,6 @@ def test_whole_numbers_count_as_ids_whatever_their_type():
         ([0], [0], {"merge": [BANDS, "neutrophil_segmented=neutrophil_banded"]}, "itself merged"),
     ],
 )
-def test_bad_input_is_named(labels, predictions, options, message):
+def test_bad_input_is_reported(labels, predictions, options, message):
     with pytest.raises(ValueError, match=message):
         confusion_counts(labels, predictions, **options)

@@ -32,18 +32,18 @@ def full(step):
     }
 
 
-def test_source_val_prefers_the_better_mean_over_the_sources():
+def test_source_val_prefers_better_mean_over_sources():
     value = selection_rule("source_val").value
     assert value(evaluation(1, a=0.5, b=0.9)) == pytest.approx(0.7)
     assert value(evaluation(1, a=0.8, b=0.8)) > value(evaluation(2, a=0.5, b=0.9))
 
 
-def test_last_prefers_the_later_evaluation():
+def test_last_prefers_later_evaluation():
     value = selection_rule("last").value
     assert value(evaluation(200, a=0.1)) > value(evaluation(100, a=0.9))
 
 
-def test_every_rule_is_the_mean_over_the_domains_of_its_own_part():
+def test_every_rule_averages_over_its_domains():
     found = criterion_values(full(7))
     assert found.pop("source_val") == pytest.approx(0.2)
     assert found.pop("last") == 7
@@ -53,7 +53,7 @@ def test_every_rule_is_the_mean_over_the_domains_of_its_own_part():
 
 
 @pytest.mark.parametrize("each", RULES, ids=lambda each: each.name)
-def test_a_rule_reads_only_what_it_says(each):
+def test_rule_reads_only_what_it_declares(each):
     seen = {"no target": [], "unlabeled target": ["unlabeled"], "target labels": ["oracle"]}
     row = full(3)
     kept = {"step", "source_val", "held_out", *seen[each.sees]}
@@ -62,7 +62,7 @@ def test_a_rule_reads_only_what_it_says(each):
         assert each.value({part: row[part] for part in row if part not in seen[each.sees]}) is None
 
 
-def test_a_rule_has_no_value_when_one_domain_lacks_it():
+def test_rule_has_no_value_when_one_domain_lacks_it():
     row = full(1)
     del row["unlabeled"]["u"]["im_prior"]
     assert selection_rule("im_prior").value(row) is None
@@ -82,13 +82,13 @@ def test_names_are_unique():
     ("name", "message"),
     [("nope", "choose from source_val, last"), ("source_vall", "did you mean 'source_val'")],
 )
-def test_an_unknown_rule_is_named(name, message):
+def test_unknown_rule_is_reported(name, message):
     with pytest.raises(ValueError, match=message):
         selection_rule(name)
 
 
 @pytest.mark.parametrize("each", RULES, ids=lambda each: each.name)
-def test_a_rule_is_refused_exactly_when_the_run_lacks_what_it_needs(each):
+def test_rule_is_refused_exactly_when_requirements_are_missing(each):
     require_selection_rule(each, **ALL)
     if each.name in ("source_val", "last"):
         require_selection_rule(each, **NONE)
@@ -110,6 +110,6 @@ def test_a_rule_is_refused_exactly_when_the_run_lacks_what_it_needs(each):
         ("oracle", "has_target", "--target"),
     ],
 )
-def test_a_refusal_names_the_remedy(name, lacking, remedy):
+def test_refusal_names_the_remedy(name, lacking, remedy):
     with pytest.raises(ValueError, match=remedy):
         require_selection_rule(selection_rule(name), **{**ALL, lacking: False})

@@ -26,7 +26,7 @@ HISTORY = [
 ]
 
 
-def test_regret_is_the_oracles_best_minus_the_oracle_at_the_choice():
+def test_regret_is_difference_to_best_oracle_score():
     found = evaluate_criteria(HISTORY)
     assert found["im"]["step"] == 400 and found["im"]["regret"] == pytest.approx(0.1)
     assert found["last"]["step"] == 400 and found["last"]["score"] == 0.5
@@ -34,12 +34,12 @@ def test_regret_is_the_oracles_best_minus_the_oracle_at_the_choice():
     assert set(found) == {"source_val", "last", "im", "oracle"}
 
 
-def test_ties_keep_the_earlier():
+def test_ties_keep_the_earlier_evaluation():
     found = evaluate_criteria(HISTORY)["source_val"]
     assert (found["row"], found["step"], found["regret"]) == (1, 200, pytest.approx(0.3))
 
 
-def test_several_runs_are_one_pool():
+def test_several_runs_are_pooled():
     other = [row(100, 0.95, 0.7), row(200, 0.1, 0.2)]
     found = evaluate_criteria([*HISTORY, *other])
     assert (found["source_val"]["row"], found["source_val"]["step"]) == (4, 100)
@@ -47,27 +47,27 @@ def test_several_runs_are_one_pool():
     assert found["im"]["regret"] == pytest.approx(0.7 - 0.5)
 
 
-def test_an_evaluation_without_the_oracle_is_left_out():
+def test_evaluation_without_oracle_is_skipped():
     found = evaluate_criteria([*HISTORY, row(500, 0.99, im=9.0)])
     assert found["im"]["step"] == 400 and found["last"]["num_evaluations"] == 4
 
 
-def test_a_value_that_is_no_number_is_never_chosen():
+def test_nan_is_never_chosen():
     found = evaluate_criteria([row(1, 0.2, 0.1), row(2, float("nan"), 0.9)])
     assert found["source_val"]["step"] == 1 and found["source_val"]["correlation"] is None
 
 
-def test_a_judgement_is_plain_json():
+def test_result_is_plain_json():
     assert json.loads(json.dumps(evaluate_criteria(HISTORY))) == evaluate_criteria(HISTORY)
 
 
-def test_without_the_oracle_nothing_is_judged():
+def test_history_without_oracle_is_refused():
     with pytest.raises(ValueError, match=r"none of the 1 evaluations .* --oracle"):
         evaluate_criteria([row(1, 0.5)])
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=30))
-def test_spearman_is_scipys(pairs):
+def test_spearman_matches_scipy(pairs):
     a, b = np.array(pairs).T
     if len(set(a)) == 1 or len(set(b)) == 1:
         assert spearman(a, b) is None
@@ -75,5 +75,5 @@ def test_spearman_is_scipys(pairs):
         assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
 
 
-def test_one_evaluation_ranks_nothing():
+def test_spearman_of_one_evaluation_is_none():
     assert spearman([1.0], [2.0]) is None

@@ -39,20 +39,20 @@ def softmax(logits):
 SOURCE, TARGET = outputs(120, seed=1), without_labels(outputs(90, seed=2, shift=0.3))
 
 
-def test_every_rule_on_an_unlabeled_target_has_its_score():
+def test_every_unlabeled_target_rule_has_a_score():
     scores = unlabeled_scores(SOURCE, TARGET, PRIORS, softmax(TARGET.logits))
     assert set(scores) == {each.name for each in RULES if each.sees == "unlabeled target"}
     assert set(criterion_values({"step": 1, "unlabeled": {"t": scores}})) == {"last", *scores}
     assert all(type(score) is float for score in scores.values())
 
 
-def test_without_priors_the_corrected_scores_are_left_out():
+def test_corrected_scores_are_omitted_without_priors():
     scores = unlabeled_scores(SOURCE, TARGET)
     assert not [name for name in scores if name.endswith("_prior")]
     assert scores["agreement"] == 0
 
 
-def test_scores_are_of_the_probabilities_and_of_the_features():
+def test_scores_use_probabilities_and_features():
     scores = unlabeled_scores(SOURCE, TARGET, PRIORS)
     p = softmax(TARGET.logits)
     errors = (SOURCE.logits.argmax(1) != SOURCE.labels).astype(float)
@@ -61,7 +61,7 @@ def test_scores_are_of_the_probabilities_and_of_the_features():
     assert scores["dev"] == dev(SOURCE.features, errors, TARGET.features)
 
 
-def test_the_better_classifier_has_the_higher_scores():
+def test_better_classifier_has_higher_scores():
     good = unlabeled_scores(outputs(300, 1, 1.0), without_labels(outputs(300, 2, 1.0)), PRIORS)
     bad_s, bad_t = (outputs(300, seed, 6.0, logit_scale=0.05) for seed in (1, 2))
     bad = unlabeled_scores(bad_s, without_labels(bad_t), PRIORS)
@@ -71,7 +71,7 @@ def test_the_better_classifier_has_the_higher_scores():
 @pytest.mark.parametrize("num_s", [1, 2, 40])
 @pytest.mark.parametrize("num_t", [1, 2, 40])
 @pytest.mark.parametrize("logit_scale", [0.0, 1.0, 1e4])
-def test_scores_are_finite_however_few_or_certain(num_s, num_t, logit_scale):
+def test_scores_are_finite_for_any_size_and_confidence(num_s, num_t, logit_scale):
     source = outputs(num_s, 1, logit_scale=logit_scale)
     target = without_labels(outputs(num_t, 2, logit_scale=logit_scale))
     scores = unlabeled_scores(source, target, np.eye(11)[0], np.eye(11)[np.zeros(num_t, int)])
@@ -86,7 +86,7 @@ def test_scores_of_one_predicted_class_are_finite():
     assert scores["class_ami"] == 0 and scores["im"] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_collapse_is_seen_with_the_targets_priors_and_hidden_by_its_own():
+def test_collapse_is_detected_by_target_priors_only():
     collapsed = ValidationOutputs(TARGET.features, np.tile(np.eye(11)[3] * 50, (90, 1)))
     right = unlabeled_scores(SOURCE, TARGET, PRIORS)
     seen = unlabeled_scores(SOURCE, collapsed, PRIORS)
@@ -95,6 +95,6 @@ def test_a_collapse_is_seen_with_the_targets_priors_and_hidden_by_its_own():
         assert seen[name] < right[name] < hidden[name]
 
 
-def test_target_labels_are_not_taken():
+def test_target_labels_are_not_accepted():
     with pytest.raises(AssertionError):
         unlabeled_scores(SOURCE, outputs(30))

@@ -11,13 +11,13 @@ from hf_wbc.evaluation.prior_estimators import bbse_priors, em_priors, rlls_prio
 TARGET = np.array([0.03, 0.07, 0.1, 0.3, 0.5])
 
 
-def test_two_classes_never_told_apart_share_their_sum_and_disturb_no_other():
+def test_indistinguishable_classes_share_their_sum():
     confusion = np.array([[0.9, 0.1, 0.1], [0.05, 0.45, 0.45], [0.05, 0.45, 0.45]])
     found = bbse_priors(confusion, confusion @ [0.2, 0.7, 0.1], np.array([0.5, 0.25, 0.25]))
     assert found == pytest.approx([0.2, 0.4, 0.4], abs=1e-4)
 
 
-def test_rlls_minimises_its_unsquared_norms():
+def test_rlls_minimizes_unsquared_norms():
     generator = np.random.default_rng(0)
     for num in (30, 300, 3000):
         source = generator.dirichlet(np.full(4, 5))
@@ -58,7 +58,7 @@ def test_rlls_needs_few_solves(monkeypatch):
     assert num_solves <= 20 * 15
 
 
-def test_rlls_is_bbse_with_many_images_and_the_source_with_few():
+def test_rlls_is_bbse_with_many_images_and_source_with_few():
     confusion = np.array([[0.8, 0.3], [0.2, 0.7]])
     predicted, source = confusion @ [0.9, 0.1], np.array([0.4, 0.6])
     many, few = (rlls_priors(confusion, predicted, source, n) for n in (10**9, 2))
@@ -68,20 +68,20 @@ def test_rlls_is_bbse_with_many_images_and_the_source_with_few():
     assert unmoved == pytest.approx(source, abs=1e-4)
 
 
-def test_rlls_strength_is_that_of_the_paper():
+def test_rlls_strength_matches_paper():
     log = np.log(2 * 11 / 0.05)
     expected = 0.01 * 3 * (2 * log / (3 * 500) + np.sqrt(2 * log / 500))
     assert rlls_strength(11, 500) == pytest.approx(expected)
 
 
-def test_em_of_exact_posteriors_errs_by_less_than_a_thousandth(images):
+def test_em_of_exact_posteriors_recovers_shares(images):
     likelihoods, labels = images(200_000, TARGET, spread=1.5)
     realised = np.bincount(labels) / 200_000
     found = em_priors(softmax(likelihoods, axis=1))[0]
     assert found == pytest.approx(realised, abs=1e-3)
 
 
-def test_em_finds_the_maximum_of_the_likelihood(images):
+def test_em_finds_maximum_likelihood(images):
     likelihoods = np.exp(images(2000, TARGET, spread=0.4)[0])
 
     def nll(q):
@@ -95,7 +95,7 @@ def test_em_finds_the_maximum_of_the_likelihood(images):
     assert found == pytest.approx(plain, abs=1e-4)
 
 
-def test_em_of_weights_is_em_of_copies(images):
+def test_em_of_weights_matches_em_of_copies(images):
     likelihoods = np.exp(images(300, TARGET)[0])
     weights = np.random.default_rng(0).integers(0, 3, size=(4, 300)).astype(float)
     factors = np.exp(np.random.default_rng(1).normal(size=(4, 5)))

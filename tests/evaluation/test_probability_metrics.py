@@ -20,7 +20,7 @@ PROBABILITIES = softmax(LOGITS.round(1), axis=1)  # rounding makes ties
 PRESENT = [0, 1, 2, 5, 9]
 
 
-def test_scores_equal_those_of_scikit_learn() -> None:
+def test_scores_match_sklearn() -> None:
     labels = LABELS.astype(float)  # as the library `evaluate` passes them
     found = probability_scores(scored_probabilities(PROBABILITIES, labels))
     kept = PROBABILITIES[:, PRESENT]
@@ -33,7 +33,7 @@ def test_scores_equal_those_of_scikit_learn() -> None:
     assert probability_scores(every)["auroc_ovo"] == 1.0
 
 
-def test_one_vs_one_equals_scikit_learn_where_all_classes_occur() -> None:
+def test_one_vs_one_matches_sklearn_with_all_classes() -> None:
     labels = np.arange(220) % 11
     probabilities = softmax(RNG.normal(size=(220, 11)) + np.eye(11)[labels], axis=1)
     found = probability_scores(scored_probabilities(probabilities, labels))
@@ -41,7 +41,7 @@ def test_one_vs_one_equals_scikit_learn_where_all_classes_occur() -> None:
     assert found["auroc_ovo"] == pytest.approx(expected)
 
 
-def test_resamples_equal_scikit_learn_with_weights() -> None:
+def test_resamples_match_sklearn_with_weights() -> None:
     found = scored_probabilities(PROBABILITIES, LABELS)
     weights = RNG.multinomial(300, np.full(300, 1 / 300), size=3).astype(float)
     for weight, *own in zip(
@@ -65,7 +65,7 @@ def test_resamples_equal_scikit_learn_with_weights() -> None:
         assert own == pytest.approx([np.mean(rest), np.mean(precision), np.mean(pairs)])
 
 
-def test_intervals_surround_the_scores_and_are_wider_over_few_groups() -> None:
+def test_intervals_contain_scores_and_widen_with_few_groups() -> None:
     found = scored_probabilities(PROBABILITIES, LABELS)
     scores, drawn = probability_scores(found), probability_intervals(found, num_resamples=300)
     for name in ("auroc_ovr", "auroc_ovo", "auprc"):
@@ -81,7 +81,7 @@ def test_intervals_surround_the_scores_and_are_wider_over_few_groups() -> None:
     assert np.diff(by_group["auroc_ovr"]) > 2 * np.diff(by_cell["auroc_ovr"])
 
 
-def test_merged_probabilities_are_summed_and_other_classes_left_out() -> None:
+def test_merged_probabilities_are_summed_and_others_left_out() -> None:
     pair = "monocyte=erythroblast"
     found = scored_probabilities(
         PROBABILITIES, np.append(LABELS[:-1], -1), merge=[pair], classes=["erythroblast"]
@@ -94,7 +94,7 @@ def test_merged_probabilities_are_summed_and_other_classes_left_out() -> None:
     assert probability_intervals(found, num_resamples=20)["auroc_ovr"] is None
 
 
-def test_what_is_not_a_probability_is_named() -> None:
+def test_invalid_probabilities_are_reported() -> None:
     with pytest.raises(ValueError, match=r"row 0 .* softmax"):
         scored_probabilities(LOGITS, LABELS)
     with pytest.raises(ValueError, match=r"shape \(300, 5\)"):

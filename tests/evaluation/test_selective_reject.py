@@ -7,13 +7,13 @@ from sklearn.metrics import roc_auc_score
 from hf_wbc.evaluation.selective import Rejection, auroc, energy, rejection
 
 
-def test_energy_is_minus_the_log_of_the_sum_and_does_not_overflow():
+def test_energy_is_negative_logsumexp_without_overflow():
     logits = np.random.default_rng(0).normal(size=(20, 5))
     assert energy(logits) == pytest.approx(-np.log(np.exp(logits).sum(1)))
     assert energy([[5000.0, 0.0]]) == pytest.approx([-5000])
 
 
-def test_the_promised_share_of_exchangeable_images_is_turned_away():
+def test_nominal_share_of_exchangeable_images_is_rejected():
     generator = np.random.default_rng(0)
     away = [
         rejection(generator.normal(size=(99, 3)), 0.05).rejects(generator.normal(size=(40, 3)))
@@ -22,7 +22,7 @@ def test_the_promised_share_of_exchangeable_images_is_turned_away():
     assert np.mean(away) == pytest.approx(0.05, abs=0.006)
 
 
-def test_an_image_that_no_class_claims_is_turned_away():
+def test_image_unlike_all_classes_is_rejected():
     generator = np.random.default_rng(0)
     taught = generator.normal(size=(200, 4)) + 8 * np.eye(4)[generator.integers(4, size=200)]
     found = rejection(taught)
@@ -30,18 +30,18 @@ def test_an_image_that_no_class_claims_is_turned_away():
     assert not found.rejects(8 * np.eye(4)).any()
 
 
-def test_too_few_images_turn_nothing_away():
+def test_too_few_images_reject_nothing():
     found = rejection(np.zeros((18, 2)))
     assert found == Rejection(0.05, None)
     assert not found.rejects([[-1000.0, -1000.0]]).any()
     assert rejection(np.zeros((19, 2))).threshold is not None
 
 
-def test_images_that_tie_with_the_threshold_are_accepted():
+def test_images_tied_with_threshold_are_accepted():
     assert not rejection(np.zeros((50, 2))).rejects(np.zeros((5, 2))).any()
 
 
-def test_the_area_is_that_of_scikit_learn_ties_included():
+def test_auroc_matches_sklearn_including_ties():
     generator = np.random.default_rng(1)
     for spread in (1, 5, 1000):
         inside, outside = generator.integers(0, spread, 40), generator.integers(0, spread, 25) + 1
@@ -51,12 +51,12 @@ def test_the_area_is_that_of_scikit_learn_ties_included():
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, float("nan")])
-def test_a_rate_that_is_none_is_refused(rate):
+def test_invalid_rate_is_refused(rate):
     with pytest.raises(ValueError, match="rate is"):
         rejection(np.zeros((9, 2)), rate)
 
 
-def test_nan_and_nothing_are_refused():
+def test_nan_and_empty_input_are_refused():
     with pytest.raises(ValueError, match="not finite"):
         rejection([[np.nan, 0.0]])
     with pytest.raises(ValueError, match="scores outside must be"):

@@ -24,7 +24,7 @@ def loop_aurc(confidence, losses):
     return np.mean([np.mean([losses[i] for i in order[:k]]) for k in range(1, len(order) + 1)])
 
 
-def test_the_area_is_the_mean_risk_over_all_coverages():
+def test_aurc_is_mean_risk_over_all_coverages():
     generator = np.random.default_rng(0)
     confidence, wrong = generator.random(60), generator.random(60) < 0.3
     assert aurc(confidence, wrong) == pytest.approx(loop_aurc(confidence, wrong), abs=1e-12)
@@ -32,7 +32,7 @@ def test_the_area_is_the_mean_risk_over_all_coverages():
     assert coverage[-1] == 1 and risk[-1] == pytest.approx(wrong.mean())
 
 
-def test_ties_count_as_the_mean_over_their_orders():
+def test_ties_count_as_mean_over_their_orders():
     generator = np.random.default_rng(0)
     confidence, wrong = generator.integers(0, 4, 30).astype(float), generator.random(30) < 0.4
     shuffled = []
@@ -42,7 +42,7 @@ def test_ties_count_as_the_mean_over_their_orders():
     assert aurc(confidence, wrong) == pytest.approx(np.mean(shuffled), abs=4e-3)
 
 
-def test_the_order_of_images_does_not_matter():
+def test_order_of_images_does_not_matter():
     confidence, wrong = np.array([0.5, 0.5, 0.5, 0.9]), np.array([1, 0, 0, 1])
     assert aurc(confidence, wrong) == aurc(confidence[::-1], wrong[::-1])
 
@@ -54,14 +54,14 @@ def test_perfect_order_beats_random_order_beats_the_worst():
     assert aurc(np.zeros(100), wrong) == pytest.approx(0.2)
 
 
-def test_a_wrong_lineage_weighs_three_times_a_step_of_maturation():
+def test_wrong_lineage_costs_three_times_a_maturation_step():
     ids = [class_id(name) for name in ("myelocyte", "metamyelocyte", "basophil", "monocyte")]
     found = lineage_losses(np.array([ids[0]] * 4), np.array(ids))
     assert found == pytest.approx([0, 1 / 3, 2 / 3, 1])
     assert (LINEAGE_LOSS == LINEAGE_LOSS.T).all()
 
 
-def test_recall_and_rate_are_counted_by_hand():
+def test_recall_and_rate_match_manual_count():
     scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
     wanted = [1, 0, 1, 0, 0, 0, 0, 1, 0, 0]
     assert recall_at(scores, wanted, [0, 0.1, 0.3, 0.35, 1]) == pytest.approx(
@@ -70,18 +70,18 @@ def test_recall_and_rate_are_counted_by_hand():
     assert rate_for(scores, wanted, [0.3, 0.5, 1]) == pytest.approx([0.1, 0.3, 0.8])
 
 
-def test_rates_are_floored_without_losing_a_cell_to_rounding():
+def test_rates_are_floored_without_rounding_errors():
     scores, wanted = np.arange(100.0), np.arange(100) >= 71
     for num in range(0, 30):
         assert recall_at(scores, wanted, [num / 100]) == pytest.approx([num / 29])
 
 
-def test_all_alike_are_found_as_fast_as_they_are_looked_at():
+def test_tied_scores_have_recall_equal_to_rate():
     wanted = np.arange(20) < 5
     assert recall_at(np.zeros(20), wanted, [0.25, 0.5]) == pytest.approx([0.25, 0.5])
 
 
-def test_the_threshold_finds_the_promised_share_of_exchangeable_blasts():
+def test_threshold_finds_nominal_share_of_blasts():
     generator = np.random.default_rng(0)
 
     def draw(num):
@@ -96,17 +96,17 @@ def test_the_threshold_finds_the_promised_share_of_exchangeable_blasts():
     assert np.mean(found) == pytest.approx(0.9, abs=0.01)
 
 
-def test_with_too_few_blasts_every_cell_is_reviewed():
+def test_every_cell_is_reviewed_with_too_few_blasts():
     few = review(np.zeros((30, 2)), [0] * 12 + [1] * 18, wanted=[1])
     assert few.threshold is None and few.reviews([[99.0, -99.0]]).all()
     assert review(np.zeros((30, 2)), [0] * 11 + [1] * 19, wanted=[1]).threshold == 0.5
 
 
-def test_the_chance_is_the_sum_over_what_is_wanted():
+def test_wanted_probability_is_summed_over_classes():
     assert wanted_probability(np.log([[0.5, 0.3, 0.2]]), [1, 2]) == pytest.approx([0.5])
 
 
-def test_scores_for_the_record_lie_on_one_curve():
+def test_review_scores_lie_on_one_curve():
     generator = np.random.default_rng(0)
     wanted = generator.random(400) < 0.1
     scores = generator.random(400) + wanted
@@ -118,7 +118,7 @@ def test_scores_for_the_record_lie_on_one_curve():
     assert review_scores(scores, np.zeros(400, bool)) is None
 
 
-def test_bad_input_is_named():
+def test_bad_input_is_reported():
     with pytest.raises(ValueError, match="some are NaN"):
         aurc([np.nan], [0])
     with pytest.raises(ValueError, match="at least one image"):

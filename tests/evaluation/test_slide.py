@@ -58,7 +58,7 @@ def holds(found: Differential, shares: np.ndarray) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_intervals_hold_among_debris_where_counting_it_does_not() -> None:
+def test_intervals_hold_with_debris_only_if_it_is_rejected() -> None:
     rng, shares = np.random.default_rng(0), shares_of(**BLOOD, myeloblast=0.02)
     draws, good, counting_all = 20, 0, 0
     for _ in range(draws):
@@ -71,7 +71,7 @@ def test_intervals_hold_among_debris_where_counting_it_does_not() -> None:
     assert counting_all <= 0.5 * draws
 
 
-def test_a_class_that_is_often_rejected_is_not_undercounted() -> None:
+def test_often_rejected_class_is_not_undercounted() -> None:
     rng = np.random.default_rng(1)
     shares = shares_of(neutrophil_segmented=0.6, neutrophil_banded=0.4)
     held, limit = known(rng, TAUGHT.repeat(6))
@@ -91,7 +91,7 @@ def test_a_class_that_is_often_rejected_is_not_undercounted() -> None:
     assert found.num_rejected <= found.rejected_limit
 
 
-def test_rejected_cells_that_a_person_names_are_counted_once() -> None:
+def test_rejected_cells_named_by_a_person_are_counted_once() -> None:
     rng = np.random.default_rng(2)
     shares = shares_of(neutrophil_segmented=0.6, neutrophil_banded=0.4)
     held, limit = known(rng)
@@ -107,7 +107,7 @@ def test_rejected_cells_that_a_person_names_are_counted_once() -> None:
     assert found.shares[BANDED].fraction == pytest.approx((labels == BANDED).mean(), abs=0.07)
 
 
-def test_when_all_cells_are_named_only_chance_is_left_and_nothing_to_doubt() -> None:
+def test_fully_reviewed_sample_has_binomial_intervals_and_no_doubt() -> None:
     rng = np.random.default_rng(3)
     held, limit = known(rng)
     labels = smear(shares_of(neutrophil_segmented=0.7, neutrophil_banded=0.3), rng, 200)
@@ -120,7 +120,7 @@ def test_when_all_cells_are_named_only_chance_is_left_and_nothing_to_doubt() -> 
     assert found.label_shift_ks is None and not found.doubtful
 
 
-def test_a_class_that_was_never_taught_counts_where_a_person_names_it() -> None:
+def test_untrained_class_counts_where_a_person_names_it() -> None:
     rng = np.random.default_rng(4)
     held, limit = known(rng, TAUGHT[TAUGHT != MYELOBLAST])
     labels = smear(shares_of(**BLOOD, myeloblast=0.1), rng, 300)
@@ -138,7 +138,7 @@ def test_a_class_that_was_never_taught_counts_where_a_person_names_it() -> None:
 
 
 @pytest.mark.parametrize(("num", "level"), [(0, "possible"), (150, "doubt")])
-def test_rejected_cells_are_listed_and_too_many_are_said_to_be(num: int, level: str) -> None:
+def test_rejected_cells_are_listed_and_excess_is_flagged(num: int, level: str) -> None:
     rng = np.random.default_rng(5)
     held, limit = known(rng)
     logits = np.concatenate([pale_bands(smear(shares_of(**BLOOD), rng), rng), debris(num, rng)])
@@ -153,7 +153,7 @@ def test_rejected_cells_are_listed_and_too_many_are_said_to_be(num: int, level: 
     assert plain.num_rejected == len(rows) and num_counted == (~away).sum()
 
 
-def test_what_cannot_be_left_out_is_refused() -> None:
+def test_invalid_rejections_are_refused() -> None:
     rng = np.random.default_rng(6)
     held, _ = known(rng)
     chances = np.full((3, NUM_CLASSES), 1 / NUM_CLASSES)

@@ -1,4 +1,4 @@
-"""Flags follow a laboratory's limits, believe a person, and name what is an emergency."""
+"""Flags use the laboratory's limits, respect manual corrections, and state emergencies."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ BLAST, LYMPHOCYTE = class_id("myeloblast"), class_id("lymphocyte_typical")
 def flags_of(
     counts: dict[str, int], names: dict[int, int] | None = None, **limits: float
 ) -> dict[str, Flag]:
-    """Flags of a plain count of certain predictions, with names by row."""
+    """Return the flags of a plain count of certain predictions, with manual corrections by row."""
     labels = np.repeat([class_id(name) for name in counts], list(counts.values()))
     corrections = np.full(len(labels), UNKNOWN)
     for row, label in (names or {}).items():
@@ -42,7 +42,7 @@ def flags_of(
         ({"lymphocyte_typical": 60}, "lymphocytosis", "absolute count"),
     ],
 )
-def test_each_finding_is_flagged_and_a_normal_smear_is_not(
+def test_each_finding_is_flagged_and_normal_smear_is_not(
     counts: dict[str, int], name: str, words: str
 ) -> None:
     rest = {"neutrophil_segmented": 100 - sum(counts.values())}
@@ -52,27 +52,27 @@ def test_each_finding_is_flagged_and_a_normal_smear_is_not(
     assert set(flags_of({**normal, "neutrophil_banded": 1})) == {"uncorrected"}
 
 
-def test_a_blast_that_a_person_named_is_no_possibility() -> None:
+def test_blast_named_by_a_person_is_certain() -> None:
     flag = flags_of({"neutrophil_segmented": 100}, {7: BLAST})["blasts"]
     assert flag.level == "yes" and "Possible" not in flag.text
     assert "1.0 % of the white cells (1 cell, all named by a person)" in flag.text
     assert flag.cells == ()  # nothing to review
 
 
-def test_a_blast_that_a_person_called_otherwise_is_no_blast() -> None:
+def test_blast_renamed_by_a_person_is_not_flagged() -> None:
     assert "blasts" in flags_of({"neutrophil_segmented": 99, "myeloblast": 1})
     named = {99: LYMPHOCYTE}
     assert "blasts" not in flags_of({"neutrophil_segmented": 99, "myeloblast": 1}, named)
 
 
-def test_cells_that_a_person_named_beyond_a_limit_make_the_flag_certain() -> None:
+def test_named_cells_beyond_limit_make_the_flag_certain() -> None:
     counts = {"neutrophil_segmented": 88, "neutrophil_banded": 12}
     assert flags_of(counts)["left_shift"].level == "possible"
     named = {row: class_id("neutrophil_banded") for row in range(88, 100)}
     assert flags_of(counts, named)["left_shift"].level == "yes"
 
 
-def test_nucleated_red_cells_correct_the_white_count_from_five_per_100() -> None:
+def test_nrbc_correct_white_count_from_five_per_100() -> None:
     few = flags_of({"neutrophil_segmented": 100, "erythroblast": 4})["nrbc"]
     assert "4.0 per 100 WBC" in few.text and "Corrected" not in few.text
     many = flags_of({"neutrophil_segmented": 100, "erythroblast": 25})["nrbc"]
@@ -80,7 +80,7 @@ def test_nucleated_red_cells_correct_the_white_count_from_five_per_100() -> None
     assert "nrbc" not in flags_of({"neutrophil_segmented": 200, "erythroblast": 1})
 
 
-def test_a_laboratory_sets_its_own_limits(tmp_path: Path) -> None:
+def test_laboratory_can_set_its_own_limits(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('eosinophilia.above = 20\n[monocytosis]\nabove = 8.5\nsource = "our own"\n')
     limits = load_limits(file)
@@ -103,7 +103,7 @@ def test_a_laboratory_sets_its_own_limits(tmp_path: Path) -> None:
         ("eosinophilia.above = ", "cannot be read"),
     ],
 )
-def test_a_wrong_limit_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_limit_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "own.toml").write_text(text)
     with pytest.raises(ValueError, match=words):
         load_limits(tmp_path / "own.toml")

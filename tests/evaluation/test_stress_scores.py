@@ -23,7 +23,7 @@ CURVES = {
 }
 
 
-def test_the_summary_names_what_is_worst() -> None:
+def test_summary_names_worst_corruption_and_class() -> None:
     found = summarize_stress(CLEAN, CURVES)
     assert found["macro_f1"] == pytest.approx(0.7)
     assert found["retained"] == pytest.approx(0.7 / 0.9)
@@ -45,7 +45,7 @@ def test_corruption_errors_follow_hendrycks_and_dietterich() -> None:
     assert own["mce"] == pytest.approx(1) and own["relative_mce"] == pytest.approx(1)
 
 
-def test_conditions_score_merged_classes() -> None:
+def test_condition_scores_use_merged_classes() -> None:
     labels = np.array([7, 8, 9, 9])
     logits = 10 * np.eye(11, dtype=np.float32)[[8, 7, 9, 0]]
     apart = condition_scores(logits, labels)

@@ -18,7 +18,7 @@ def gaussians(num, shift, seed=0, d=3):
     return f_s, f_t
 
 
-def test_weighted_risk_is_the_papers_formula():
+def test_weighted_risk_matches_formula_of_paper():
     rng = np.random.default_rng(0)
     losses, weights = rng.random(40), rng.lognormal(size=40)
     weighted = losses * weights
@@ -28,17 +28,17 @@ def test_weighted_risk_is_the_papers_formula():
     assert weighted_risk(losses, weights) == pytest.approx(expected)
 
 
-def test_a_constant_loss_is_its_own_risk_whatever_the_weights():
+def test_constant_loss_has_same_risk_for_any_weights():
     weights = np.random.default_rng(0).lognormal(size=20)
     assert weighted_risk(np.full(20, 0.7), weights) == pytest.approx(0.7)
 
 
-def test_equal_weights_give_the_plain_mean():
+def test_equal_weights_give_plain_mean():
     losses = np.arange(5.0)
     assert weighted_risk(losses, np.ones(5)) == pytest.approx(2)
 
 
-def test_the_control_variate_lowers_the_variance():
+def test_control_variate_lowers_variance():
     plain, controlled = [], []
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -52,19 +52,19 @@ def test_the_control_variate_lowers_the_variance():
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 1.0])
-def test_weights_are_the_ratio_of_the_densities(shift, monkeypatch):
+def test_weights_match_density_ratio(shift, monkeypatch):
     monkeypatch.setattr(module, "MAX_DEV_IMAGES", 10**6)
     f_s, f_t = gaussians(20_000, shift)
     off = np.log(importance_weights(f_s, f_t)) - (shift * f_s[:, 0] - shift**2 / 2)
     assert np.sqrt((off**2).mean()) < 0.06
 
 
-def test_an_image_is_not_weighted_by_a_classifier_that_was_trained_on_it():
+def test_image_is_weighted_by_a_classifier_not_trained_on_it():
     f_s, f_t = gaussians(200, 0.0, d=300)
     assert importance_weights(f_s, f_t).mean() > 0.9
 
 
-def test_weights_allow_for_domains_of_different_size(monkeypatch):
+def test_weights_account_for_domain_sizes(monkeypatch):
     monkeypatch.setattr(module, "MAX_DEV_IMAGES", 10**6)
     f_s, f_t = gaussians(8000, 0.5)
     weights = importance_weights(f_s, f_t[:1000])
@@ -72,7 +72,7 @@ def test_weights_allow_for_domains_of_different_size(monkeypatch):
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.6, -1.2])
-def test_dev_foretells_the_risk_on_the_target(shift):
+def test_dev_predicts_target_risk(shift):
     f_s, f_t = gaussians(3000, shift, d=8)
     losses_s, losses_t = ((np.sin(f[:, 0]) + 1) / 2 for f in (f_s, f_t))
     assert -dev(f_s, losses_s, f_t) == pytest.approx(losses_t.mean(), abs=0.05)
@@ -88,7 +88,7 @@ def test_dev_of_a_better_classifier_is_higher():
 
 
 @pytest.mark.parametrize("penalty", [0.3, 0.03, 0.003])
-def test_the_logistic_regression_is_scikit_learns(penalty):
+def test_logistic_regression_matches_sklearn(penalty):
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(80, 5))
     labels = (inputs[:, 0] + rng.normal(size=80) > 0.5).astype(float)
@@ -105,17 +105,17 @@ def test_features_may_have_any_scale_and_a_constant():
     np.testing.assert_allclose(importance_weights(*scaled), plain, rtol=1e-6)
 
 
-def test_weights_are_the_same_every_time():
+def test_importance_weights_are_deterministic():
     f_s, f_t = gaussians(1300, 0.3)
     assert (importance_weights(f_s, f_t) == importance_weights(f_s, f_t)).all()
 
 
 @pytest.mark.parametrize(("num_s", "num_t"), [(1, 1), (1, 30), (30, 1), (2, 2), (3, 50)])
-def test_few_images_give_a_finite_risk(num_s, num_t):
+def test_few_images_give_finite_risk(num_s, num_t):
     f_s, f_t = gaussians(50, 0.5)
     assert math.isfinite(dev(f_s[:num_s], np.ones(num_s), f_t[:num_t]))
 
 
-def test_domains_that_are_wholly_apart_give_a_finite_risk():
+def test_disjoint_domains_give_finite_risk():
     f_s, f_t = gaussians(100, 1e6)
     assert math.isfinite(dev(f_s, (f_s[:, 0] > 0).astype(float), f_t))

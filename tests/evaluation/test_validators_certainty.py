@@ -42,7 +42,7 @@ def reference_corr(p, diagonal):
 
 
 @pytest.mark.parametrize(("num", "k"), [(40, C), (5, C), (1, C), (30, 2)])
-def test_scores_are_their_formulas(num, k):
+def test_scores_match_formulas(num, k):
     p, q = draw(num, num_classes=k), draw(1, seed=1, num_classes=k, sharpness=5.0)[0]
     mean_entropy = np.mean([stats.entropy(row) for row in p])
     singular = np.sqrt(np.maximum(np.linalg.eigvalsh(p.T @ p), 0))
@@ -56,7 +56,7 @@ def test_scores_are_their_formulas(num, k):
     assert softmax_corr_prior(p, q) == pytest.approx(reference_corr(p, q))
 
 
-def test_balanced_certain_predictions_are_the_best():
+def test_balanced_certain_predictions_are_best():
     p = one_hot([6] * C)
     assert entropy(p) == 0
     assert info_max(p) == pytest.approx(math.log(C))
@@ -64,7 +64,7 @@ def test_balanced_certain_predictions_are_the_best():
     assert softmax_corr(p) == pytest.approx(1)
 
 
-def test_uniform_predictions_are_the_worst():
+def test_uniform_predictions_are_worst():
     p = np.full((50, C), 1 / C)
     assert entropy(p) == pytest.approx(-math.log(C))
     assert info_max(p) == pytest.approx(0, abs=1e-12)
@@ -72,7 +72,7 @@ def test_uniform_predictions_are_the_worst():
     assert softmax_corr(p) == pytest.approx(1 / math.sqrt(C))
 
 
-def test_certain_predictions_of_one_class_please_entropy_alone():
+def test_certain_predictions_of_one_class_maximize_only_entropy():
     p = one_hot([30] + [0] * (C - 1))
     assert entropy(p) == 0
     assert info_max(p) == pytest.approx(0, abs=1e-12)
@@ -80,14 +80,14 @@ def test_certain_predictions_of_one_class_please_entropy_alone():
     assert softmax_corr(p) == pytest.approx(1 / math.sqrt(C))
 
 
-def test_certain_predictions_in_the_priors_shares_are_the_best_for_these_priors():
+def test_certain_predictions_with_prior_shares_are_best():
     p = one_hot((100 * SKEWED).round().astype(int))
     assert info_max_prior(p, SKEWED) == pytest.approx(0, abs=1e-9)
     assert bnm_prior(p, SKEWED) == pytest.approx(1)
     assert softmax_corr_prior(p, SKEWED) == pytest.approx(1)
 
 
-def test_plain_scores_prefer_balance_where_corrected_ones_prefer_the_truth():
+def test_plain_scores_prefer_balance_and_corrected_ones_the_truth():
     right, balanced = one_hot((100 * SKEWED).round().astype(int)), one_hot([9] * C)
     for plain in (info_max, bnm, softmax_corr):
         assert plain(balanced) > plain(right)
@@ -95,14 +95,14 @@ def test_plain_scores_prefer_balance_where_corrected_ones_prefer_the_truth():
         assert corrected(right, SKEWED) > corrected(balanced, SKEWED)
 
 
-def test_bnm_prior_of_certain_predictions_is_the_bhattacharyya_coefficient():
+def test_bnm_prior_is_bhattacharyya_coefficient_if_certain():
     counts = np.array([5, 9, 0, 2, 1, 1, 1, 1, 20, 3, 7])
     expected = np.sqrt(SKEWED * counts / counts.sum()).sum()
     assert bnm_prior(one_hot(counts), SKEWED) == pytest.approx(expected)
 
 
 @given(seed=st.integers(0, 500), num=st.integers(1, 30), sharpness=st.sampled_from([0.01, 0.3, 5]))
-def test_scores_keep_their_bounds_and_uniform_priors_change_no_order(seed, num, sharpness):
+def test_scores_stay_in_bounds_and_match_with_uniform_priors(seed, num, sharpness):
     p, q = draw(num, seed, sharpness=sharpness), draw(1, seed + 1)[0]
     tiny = 1e-9
     assert -math.log(C) - tiny <= entropy(p) <= 0
@@ -117,14 +117,14 @@ def test_scores_keep_their_bounds_and_uniform_priors_change_no_order(seed, num, 
 
 
 @pytest.mark.parametrize("priors", [np.eye(C)[0], np.r_[np.zeros(6), np.full(5, 0.2)]])
-def test_a_class_that_is_not_expected_costs_a_finite_price(priors):
+def test_unexpected_class_has_finite_cost(priors):
     p = one_hot([1] * C)
     assert -10 < info_max_prior(p, priors) < 0
     assert 0 < bnm_prior(p, priors) < 1
     assert 0 < softmax_corr_prior(p, priors) < 1
 
 
-def test_agreement_is_a_fraction_of_the_images():
+def test_agreement_is_a_fraction_of_images():
     p = one_hot([1] * C)
     ensemble = np.roll(p, 1, axis=1)
     ensemble[:4] = 0.5 * p[:4] + 0.5 / C

@@ -27,7 +27,7 @@ def blobs(num=220, d=6, k=11, spread=0.3, seed=0):
 @given(
     labels=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=2, max_size=60),
 )
-def test_adjusted_mutual_information_is_scikit_learns(labels):
+def test_adjusted_mutual_information_matches_sklearn(labels):
     a, b = np.array(labels).T
     ours = adjusted_mutual_information(a, b)
     if len(set(a)) == 1 or len(set(b)) == 1:
@@ -36,11 +36,11 @@ def test_adjusted_mutual_information_is_scikit_learns(labels):
         assert ours == pytest.approx(adjusted_mutual_info_score(a, b), abs=1e-7)
 
 
-def test_labels_that_are_all_different_agree_by_chance_alone():
+def test_all_distinct_labels_have_zero_ami():
     assert adjusted_mutual_information(np.arange(5), np.arange(5)) == 0
 
 
-def test_k_means_is_as_tight_as_scikit_learns():
+def test_k_means_is_as_tight_as_sklearn():
     features, _ = blobs(spread=1.0)
     labels = k_means(features.astype(np.float32), 11)
     inertia = sum(
@@ -50,7 +50,7 @@ def test_k_means_is_as_tight_as_scikit_learns():
     assert inertia < 1.15 * theirs
 
 
-def test_k_means_stays_where_no_center_can_improve():
+def test_k_means_converges_to_fixed_point():
     features, _ = blobs()
     labels = k_means(features, 11)
     centers = np.stack([features[labels == k].mean(0) for k in range(labels.max() + 1)])
@@ -58,19 +58,19 @@ def test_k_means_stays_where_no_center_can_improve():
     assert (nearest == labels).all()
 
 
-def test_a_cluster_of_one_has_its_center_where_that_one_is():
+def test_k_means_keeps_singleton_clusters():
     features = np.array([[0.0], [0.1], [4.0], [10.0]])
     assert len(set(k_means(features, 3)[1:])) == 3
 
 
-def test_predictions_that_follow_the_clusters_have_the_highest_score():
+def test_predictions_matching_clusters_score_highest():
     features, classes = blobs()
     noisy = np.where(np.arange(220) % 3, classes, 0)
     assert class_ami(features, classes) > 0.95
     assert class_ami(features, classes) > class_ami(features, noisy) > 0.3
 
 
-def test_predictions_at_random_score_about_zero():
+def test_random_predictions_score_about_zero():
     features, _ = blobs()
     assert abs(class_ami(features, np.random.default_rng(5).integers(0, 11, 220))) < 0.05
 
@@ -80,17 +80,17 @@ def test_predictions_of_one_class_score_zero():
     assert class_ami(features, np.zeros(220, int)) == 0
 
 
-def test_predictions_of_one_class_on_collapsed_features_score_zero():
+def test_collapsed_features_and_predictions_score_zero():
     assert class_ami(np.ones((50, 3)), np.zeros(50, int)) == 0
 
 
 @pytest.mark.parametrize("num", [1, 2, 5])
-def test_few_images_give_a_finite_score(num):
+def test_few_images_give_finite_score(num):
     features, classes = blobs()
     assert math.isfinite(class_ami(features[:num], classes[:num]))
 
 
-def test_the_score_is_the_same_every_time_and_of_evenly_spaced_images(monkeypatch):
+def test_class_ami_is_deterministic_and_uses_evenly_spaced_images(monkeypatch):
     features, classes = blobs()
     assert class_ami(features, classes) == class_ami(features, classes)
     monkeypatch.setattr(module, "MAX_CLUSTERED_IMAGES", 50)

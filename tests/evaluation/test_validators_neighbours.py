@@ -21,12 +21,12 @@ def reference(features, temperature):
 
 
 @pytest.mark.parametrize(("num", "d", "temperature"), [(3, 2, 0.05), (40, 11, 0.05), (25, 64, 0.5)])
-def test_snd_is_its_formula(num, d, temperature):
+def test_snd_matches_formula(num, d, temperature):
     features = np.random.default_rng(num).normal(size=(num, d))
     assert snd(features, temperature) == pytest.approx(reference(features, temperature), rel=1e-4)
 
 
-def test_snd_does_not_depend_on_chunks_or_order(monkeypatch):
+def test_snd_is_independent_of_chunks_and_order(monkeypatch):
     features = np.random.default_rng(0).dirichlet(np.ones(5), 103)
     whole = snd(features)
     assert snd(features[::-1]) == pytest.approx(whole, rel=1e-5)
@@ -34,22 +34,22 @@ def test_snd_does_not_depend_on_chunks_or_order(monkeypatch):
     assert snd(features) == pytest.approx(whole, rel=1e-5)
 
 
-def test_snd_of_equal_rows_is_the_most_there_is():
+def test_snd_of_equal_rows_is_maximal():
     assert snd(np.ones((30, 4))) == pytest.approx(math.log(29))
 
 
-def test_snd_counts_the_others_of_the_same_class():
+def test_snd_counts_others_of_same_class():
     features = np.eye(5)[np.repeat(np.arange(5), 8)]
     assert snd(features) == pytest.approx(math.log(7), rel=1e-4)
 
 
-def test_snd_prefers_tight_clusters_to_none():
+def test_snd_prefers_tight_clusters():
     rng = np.random.default_rng(0)
     centers, noise = np.eye(32)[rng.integers(0, 6, 200)], rng.normal(size=(200, 32))
     assert snd(centers + 0.02 * noise) > snd(centers + 0.1 * noise) > snd(centers + 0.2 * noise)
 
 
-def test_snd_is_fooled_by_a_collapse():
+def test_snd_is_misled_by_collapse():
     assert snd(np.full((40, 11), 1 / 11)) > snd(np.eye(11)[np.arange(40) % 11])
 
 
@@ -58,11 +58,11 @@ def test_snd_of_too_few_rows_is_zero(num):
     assert snd(np.eye(2)[:num]) == 0
 
 
-def test_snd_of_a_row_of_zeros_is_finite():
+def test_snd_of_zero_rows_is_finite():
     assert math.isfinite(snd(np.zeros((5, 3))))
 
 
-def test_of_too_many_rows_evenly_spaced_ones_are_taken(monkeypatch):
+def test_snd_subsamples_evenly_spaced_rows(monkeypatch):
     features = np.random.default_rng(0).normal(size=(100, 3))
     monkeypatch.setattr(validators, "MAX_SND_IMAGES", 40)
     assert snd(features) == snd(features[evenly_spaced(100, 40)])

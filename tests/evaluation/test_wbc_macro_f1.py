@@ -16,20 +16,20 @@ def metric(tmp_path):
     return WbcMacroF1(cache_dir=str(tmp_path))
 
 
-def test_the_metric_gives_the_scores(metric):
+def test_metric_matches_score(metric):
     assert metric.compute(predictions=PREDICTED, references=TRUE) == score(TRUE, PREDICTED)
     found = metric.compute(predictions=PREDICTED, references=TRUE, **OPTIONS)
     assert found == score(TRUE, PREDICTED, **OPTIONS)
 
 
-def test_batches_add_up(metric):
+def test_batches_accumulate(metric):
     for start in range(0, 80, 30):
         rows = slice(start, start + 30)
         metric.add_batch(predictions=PREDICTED[rows], references=TRUE[rows])
     assert metric.compute() == score(TRUE, PREDICTED)
 
 
-def test_intervals_come_when_asked_for(metric):
+def test_intervals_are_computed_on_request(metric):
     groups = [f"patient {i % 20}" for i in range(80)]
     for more in ({}, {"groups": groups}):
         found = metric.compute(predictions=PREDICTED, references=TRUE, intervals=True, **more)
@@ -46,7 +46,7 @@ def test_intervals_come_when_asked_for(metric):
         (["basophil", "monocyte"], "basophil"),
     ],
 )
-def test_bad_predictions_are_named_and_the_metric_lives_on(metric, predictions, message):
+def test_bad_predictions_are_reported_and_metric_stays_usable(metric, predictions, message):
     with pytest.raises(ValueError, match=message):
         metric.compute(predictions=predictions, references=[0, 1])
     assert metric.compute(predictions=[0, 1], references=[0, 1])["macro_f1"] == 1

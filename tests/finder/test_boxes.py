@@ -1,4 +1,4 @@
-"""Boxes that people drew, and how found cells compare with them."""
+"""Boxes drawn by people, and how found cells compare with them."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_voc_and_yolo_give_the_same_boxes(tmp_path):
         assert box.center == pytest.approx((30, 40))
 
 
-def test_without_classes_the_number_is_the_name(tmp_path):
+def test_class_number_is_the_name_without_classes_file(tmp_path):
     (tmp_path / "b.txt").write_text("2 0.5 0.5 0.1 0.1")
     assert read_boxes(tmp_path / "b.txt", (10, 10)) == ()
     assert len(read_boxes(tmp_path / "b.txt", (10, 10), ("2",))) == 1
@@ -46,13 +46,13 @@ def test_without_classes_the_number_is_the_name(tmp_path):
         ("a.txt", "0 0.5 0.5"),
     ],
 )
-def test_other_files_are_named(tmp_path, name, text):
+def test_invalid_box_files_are_reported(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=name):
         read_boxes(tmp_path / name, (100, 100), ("0", "WBC"))
 
 
-def test_a_field_has_one_file_of_boxes(tmp_path):
+def test_field_must_have_one_box_file(tmp_path):
     (tmp_path / "x").mkdir()
     for path in (tmp_path / "a.txt", tmp_path / "x/a.xml"):
         path.write_text("")
@@ -60,7 +60,7 @@ def test_a_field_has_one_file_of_boxes(tmp_path):
         find_box_files(tmp_path)
 
 
-def test_each_cell_and_each_box_match_at_most_once():
+def test_each_cell_and_box_match_at_most_once():
     boxes = [Box("WBC", x - 5, 0, x + 5, 10) for x in (20, 60, 200)]
     found = [(24.0, 5.0), (16.0, 5.0), (63.0, 5.0), (120.0, 5.0)]
     match = match_boxes(found, boxes, 1.0)
@@ -69,12 +69,12 @@ def test_each_cell_and_each_box_match_at_most_once():
     assert match_boxes(found, boxes, 2.0).num_matched == 0  # 3 px are 6 um
 
 
-def test_totals_of_empty_fields():
+def test_total_of_empty_fields_is_perfect():
     match = total([match_boxes([], [], 1.0)])
     assert (match.recall, match.precision) == (1.0, 1.0)
 
 
-def test_boxes_of_linked_folders_are_found_and_junk_is_not(tmp_path):
+def test_boxes_in_linked_folders_are_found_and_junk_is_not(tmp_path):
     (tmp_path / "real" / "day 1").mkdir(parents=True)
     (tmp_path / "real/day 1/a.xml").write_text(voc(("WBC", 1, 2, 3, 4)), encoding="utf-8")
     (tmp_path / "real/._a.xml").write_bytes(b"\0\5\x16\7")

@@ -18,28 +18,28 @@ def places(cells, um_per_px=UM_PER_PX):
 
 
 @pytest.mark.parametrize("um_per_px", [0.07, 0.1, 0.25, 0.5])
-def test_every_drawn_cell_is_found_at_its_place_and_size(um_per_px):
+def test_every_drawn_cell_is_found_with_position_and_size(um_per_px):
     field = draw_field(white=CELLS, um_per_px=um_per_px)
     found = find_cells(field, um_per_px)
     assert np.allclose(places(found, um_per_px), sorted(CELLS), atol=0.8)
     assert all(abs(cell.nucleus_um - 9.0) < 1.2 for cell in found)
 
 
-def test_red_cells_alone_are_no_white_cells():
+def test_red_cells_are_not_white_cells():
     assert find_cells(draw_field(white=()), UM_PER_PX) == []
 
 
-def test_a_blank_field_has_no_cells():
+def test_blank_field_has_no_cells():
     assert find_cells(np.full((300, 400, 3), 200, np.uint8), UM_PER_PX) == []
 
 
-def test_nuclei_that_touch_are_two_cells_and_overlap():
+def test_touching_nuclei_are_two_overlapping_cells():
     found = find_cells(draw_field(white=((25.0, 24.0), (33.5, 24.0))), UM_PER_PX)
     assert len(found) == 2
     assert all("overlapping" in cell.flags for cell in found)
 
 
-def test_the_border_is_flagged():
+def test_cells_at_border_are_flagged():
     whole, padded, clipped = (32.0, 24.0), (8.5, 36.0), (60.0, 8.0)
     found = find_cells(draw_field(white=(whole, padded, clipped)), UM_PER_PX)
     flags = {round(cell.x_px * UM_PER_PX / 10): cell.flags for cell in found}
@@ -48,14 +48,14 @@ def test_the_border_is_flagged():
     assert "clipped" in flags[6]
 
 
-def test_too_many_nuclei_are_crowded():
+def test_dense_nuclei_are_flagged_crowded():
     marrow = [(x, y) for x in range(7, 60, 11) for y in range(7, 45, 11)]
     found = find_cells(draw_field(white=marrow), UM_PER_PX)
     assert len(found) > 10
     assert all("crowded" in cell.flags for cell in found)
 
 
-def test_a_scale_bar_and_writing_are_no_cells():
+def test_scale_bar_and_writing_are_not_cells():
     image = Image.fromarray(draw_field(white=CELLS))
     pen = ImageDraw.Draw(image)
     for color, top in (("black", 390), ("blue", 420), ("magenta", 450)):
@@ -65,7 +65,7 @@ def test_a_scale_bar_and_writing_are_no_cells():
     assert np.allclose(places(find_cells(np.asarray(image), UM_PER_PX)), sorted(CELLS), atol=0.8)
 
 
-def test_tiles_give_the_same_cells_as_one_piece(monkeypatch):
+def test_tiling_does_not_change_the_cells(monkeypatch):
     cells = ((20.0, 20.0), (60.0, 30.0), (100.0, 20.0), (85.0, 50.0))
     field = draw_field((120.0, 70.0), cells)
     whole = find_cells(field, UM_PER_PX)
@@ -75,14 +75,14 @@ def test_tiles_give_the_same_cells_as_one_piece(monkeypatch):
     assert np.allclose(places(whole), places(parts), atol=0.3)
 
 
-def test_a_tile_of_background_only_does_not_invent_cells():
+def test_background_tile_has_no_cells():
     """The stain is weighed against each tile's own background."""
     field = draw_field((60.0, 60.0), ())
     field[:, 300:] = ndimage.gaussian_filter(field[:, 300:], (40, 40, 0))
     assert find_cells(field, UM_PER_PX) == []
 
 
-def test_cells_of_the_public_test_fields_are_found(shared):
+def test_cells_of_public_test_fields_are_found(shared):
     """The whole test half is in tests/bench/find_cells.py; here every eighth field of it."""
     folder = shared / "data/bccd_fields"
     matches = []

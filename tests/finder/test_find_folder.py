@@ -1,4 +1,4 @@
-"""Folders of fields to crops and tables, with all the input that people give."""
+"""Folders of fields to crops and tables, for all kinds of user input."""
 
 import csv
 import json
@@ -42,7 +42,7 @@ def tree(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_row_and_a_crop_for_each_cell(found):
+def test_each_cell_has_a_row_and_a_crop(found):
     cells = rows(found.out / "cells.csv")
     assert [row["field"] for row in cells] == ["a.png", "a.png", "day 2/b.bmp"]
     for row, (x, y) in zip(cells, (*CELLS, CELLS[0]), strict=True):
@@ -58,13 +58,13 @@ def test_a_row_and_a_crop_for_each_cell(found):
     assert not found.out.with_name("cells.partial").exists()
 
 
-def test_the_same_call_gives_the_same_bytes(fields, found):
+def test_output_is_deterministic(fields, found):
     before = tree(found.out)
     find_to_folder(fields, found.out, FindOptions(overlays=True))
     assert tree(found.out) == before
 
 
-def test_an_interrupted_call_resumes_to_the_same_bytes(fields, found, tmp_path):
+def test_interrupted_call_resumes_to_same_bytes(fields, found, tmp_path):
     out = tmp_path / "cells"
 
     def stop(stage, done, total):
@@ -78,14 +78,14 @@ def test_an_interrupted_call_resumes_to_the_same_bytes(fields, found, tmp_path):
     assert tree(out) == tree(found.out)
 
 
-def test_something_else_is_not_overwritten(fields, tmp_path):
+def test_unrelated_folder_is_not_overwritten(fields, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ValueError, match="something else"):
         find_to_folder(fields, tmp_path)
     assert (tmp_path / "note.txt").read_text() == "mine"
 
 
-def test_the_same_field_twice_is_named_and_counted_once(fields, tmp_path):
+def test_duplicate_field_is_reported_and_counted_once(fields, tmp_path):
     folder = tmp_path / "fields"
     folder.mkdir()
     pixels = Image.open(fields / "a.png")
@@ -96,7 +96,7 @@ def test_the_same_field_twice_is_named_and_counted_once(fields, tmp_path):
     assert any("copy.bmp" in note and "a.png" in note for note in result.notes)
 
 
-def test_fields_of_another_scale_are_named(fields, tmp_path):
+def test_fields_of_different_scale_are_reported(fields, tmp_path):
     folder = tmp_path / "fields"
     folder.mkdir()
     for number in range(3):
@@ -113,7 +113,7 @@ def notes_of(pixels, tmp_path, um_per_px=UM_PER_PX):
     return " ".join(field.notes)
 
 
-def test_what_is_wrong_with_a_field_is_said(tmp_path):
+def test_problems_of_a_field_are_reported(tmp_path):
     assert notes_of(draw_field(), tmp_path / "good") == ""
     assert "no white cell" in notes_of(draw_field(white=()), tmp_path / "none")
     assert "empty" in notes_of(np.full((400, 500, 3), 220, np.uint8), tmp_path / "empty")
@@ -124,13 +124,13 @@ def test_what_is_wrong_with_a_field_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("um_per_px", [0.01, 1.5, -1.0, float("nan")])
-def test_an_impossible_scale_is_refused(fields, tmp_path, um_per_px):
+def test_impossible_scale_is_refused(fields, tmp_path, um_per_px):
     with pytest.raises(ValueError, match="um per pixel"):
         find_to_folder(fields, tmp_path / "out", FindOptions(um_per_px))
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_fields_are_named_and_can_be_left_out(fields, tmp_path):
+def test_bad_fields_are_reported_and_can_be_skipped(fields, tmp_path):
     folder = tmp_path / "fields"
     folder.mkdir()
     whole = (fields / "a.png").read_bytes()
@@ -148,7 +148,7 @@ def test_bad_fields_are_named_and_can_be_left_out(fields, tmp_path):
     assert facts["num_cells"] == 2
 
 
-def test_a_thousand_megapixels_are_refused_before_decoding(tmp_path):
+def test_gigapixel_field_is_refused_before_decoding(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "huge.png")
     data = (tmp_path / "huge.png").read_bytes()
     header = b"IHDR" + struct.pack(">II", 40_000, 25_000) + data[24:29]
@@ -158,7 +158,7 @@ def test_a_thousand_megapixels_are_refused_before_decoding(tmp_path):
         find_to_folder(tmp_path / "huge.png", tmp_path / "out", FindOptions(0.1))
 
 
-def test_nothing_to_search(tmp_path):
+def test_missing_or_empty_input_is_reported(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         find_to_folder(tmp_path / "none", tmp_path / "out")
     (tmp_path / "a.doc").write_text("x")
@@ -182,7 +182,7 @@ def test_without_any_cell_a_scale_is_needed(tmp_path):
         find_to_folder(tmp_path / "a.png", tmp_path / "out")
 
 
-def test_links_that_leave_the_folder_are_named(tmp_path):
+def test_links_leaving_the_folder_are_reported(tmp_path):
     (tmp_path / "fields").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "fields/a.png").write_bytes(b"")

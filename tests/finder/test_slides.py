@@ -1,4 +1,4 @@
-"""Whole slides: found like fields, tile by tile, resumable, and clear about damage."""
+"""Whole slides: searched tile by tile like fields, resumable, with clear errors for damage."""
 
 import subprocess
 import sys
@@ -41,14 +41,14 @@ def places(result):
     return sorted((cell.x_px * UM_PER_PX, cell.y_px * UM_PER_PX) for cell in field.cells)
 
 
-def test_a_pyramid_reads_as_its_pixels(slide, pixels):
+def test_pyramid_reads_as_its_pixels(slide, pixels):
     assert is_slide(slide)
     with open_slide(slide, "slide.tif") as opened:
         assert (opened.height, opened.width) == pixels.shape[:2]
         assert np.array_equal(opened.read(100, 250, 400, 900), pixels[100:400, 250:900])
 
 
-def test_an_ordinary_tiff_is_a_field(pixels, tmp_path):
+def test_ordinary_tiff_is_a_field(pixels, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "field.tif")
     assert not is_slide(tmp_path / "field.tif")
 
@@ -56,7 +56,7 @@ def test_an_ordinary_tiff_is_a_field(pixels, tmp_path):
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_slide_has_the_cells_of_the_same_field(slide, pixels, tmp_path):
+def test_slide_has_same_cells_as_equal_field(slide, pixels, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "field.png")
     of_slide = find_to_folder(slide, tmp_path / "a")
     of_field = find_to_folder(tmp_path / "field.png", tmp_path / "b")
@@ -69,7 +69,7 @@ def test_a_slide_has_the_cells_of_the_same_field(slide, pixels, tmp_path):
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_an_interrupted_slide_resumes_with_the_next_tile(slide, tmp_path, monkeypatch):
+def test_interrupted_slide_resumes_with_next_tile(slide, tmp_path, monkeypatch):
     import hf_wbc.finder.find_folder as room
 
     searched = []
@@ -112,14 +112,14 @@ def test_a_dicom_series_is_one_slide_at_its_own_scale(pixels, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_a_truncated_slide_is_named(slide, tmp_path, share):
+def test_truncated_slide_is_reported(slide, tmp_path, share):
     data = slide.read_bytes()
     (tmp_path / "cut.tif").write_bytes(data[: int(share * len(data))])
     with pytest.raises(ValueError, match=r"cut\.tif.*(truncated|damaged)"):
         find_to_folder(tmp_path / "cut.tif", tmp_path / "out", FindOptions(UM_PER_PX))
 
 
-def test_something_else_named_like_a_slide(tmp_path):
+def test_non_slide_file_with_slide_suffix_is_reported(tmp_path):
     (tmp_path / "a.svs").write_bytes(b"no slide")
     with pytest.raises(ValueError, match=r"a\.svs: not a whole slide"):
         find_to_folder(tmp_path, tmp_path / "out", FindOptions(UM_PER_PX))

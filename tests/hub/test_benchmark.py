@@ -1,4 +1,4 @@
-"""eval.yaml and result files follow the published format; what differs is named."""
+"""eval.yaml and result files follow the published format; deviations are reported."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +39,7 @@ FULL = {
 }
 
 
-def test_a_result_file_is_read_by_the_hubs_own_library() -> None:
+def test_result_file_is_parsed_by_hub_library() -> None:
     from huggingface_hub import parse_eval_result_entries
 
     benchmark = Benchmark("lab/cells", "a" * 40, "open_lab")
@@ -59,7 +59,7 @@ def test_eval_yaml_has_the_documented_keys() -> None:
     assert ids == ["open_lab", *(f"open_lab__{each}" for each in MEASURES)]
 
 
-def test_the_documented_entries_are_valid() -> None:
+def test_documented_entries_are_valid() -> None:
     check_results([MINIMAL, FULL], "x")
 
 
@@ -77,7 +77,7 @@ def test_the_documented_entries_are_valid() -> None:
         ({"score": 1}, "has score, which this version of the format does not know"),
     ],
 )
-def test_an_entry_of_another_format_is_named(change: dict[str, Any], said: str) -> None:
+def test_invalid_result_entry_is_reported(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_results([{**MINIMAL, **change}], "file")
 
@@ -114,6 +114,6 @@ def test_a_hostile_eval_yaml_is_named(
         ({"tasks": [{"id": "x"}]}, "has no name"),
     ],
 )
-def test_a_benchmark_of_another_format_is_named(values: Any, said: str) -> None:
+def test_invalid_benchmark_is_reported(values: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_benchmark(values, "eval.yaml")

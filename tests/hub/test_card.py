@@ -33,7 +33,7 @@ def said(to: Destination, hub: LoopbackHub, tag: str | None = None) -> str:
     return text.splitlines()[-1].removeprefix("load it as ")
 
 
-def test_every_tag_names_itself_and_a_repetition_makes_none(
+def test_every_tag_names_itself_and_repetition_creates_none(
     hub: LoopbackHub, to: Destination
 ) -> None:
     first = publish(cells(a_txt=b"1"), to)
@@ -46,7 +46,7 @@ def test_every_tag_names_itself_and_a_repetition_makes_none(
     ]  # fmt: skip
 
 
-def test_a_dry_run_names_the_tag_to_come(hub: LoopbackHub, to: Destination) -> None:
+def test_dry_run_names_the_next_tag(hub: LoopbackHub, to: Destination) -> None:
     def headline(publication: Publication) -> str:
         return next(iter(preview(publication, to, card="refuse", on_event=print)))
 
@@ -56,7 +56,7 @@ def test_a_dry_run_names_the_tag_to_come(hub: LoopbackHub, to: Destination) -> N
     assert ", v2: " in headline(cells(a_txt=b"1"))
 
 
-def test_who_loses_a_tag_to_somebody_else_publishes_under_the_next_and_says_so(
+def test_publisher_losing_a_tag_takes_the_next_one(
     hub: LoopbackHub,
 ) -> None:
     gate = hub.faults.hold("POST", "/tag/")
@@ -73,7 +73,7 @@ def test_who_loses_a_tag_to_somebody_else_publishes_under_the_next_and_says_so(
     assert said(CELLS, hub, "v2") == said(CELLS, hub) == "v2"
 
 
-def test_several_at_once_each_name_their_own_tag(hub: LoopbackHub, to: Destination) -> None:
+def test_concurrent_publications_each_name_their_own_tag(hub: LoopbackHub, to: Destination) -> None:
     publish(cells(a_txt=b"0"), to)
     versions = [cells(a_txt=str(number).encode()) for number in (1, 2, 3)]
     threads = [threading.Thread(target=publish, args=(version, to)) for version in versions]
@@ -86,9 +86,7 @@ def test_several_at_once_each_name_their_own_tag(hub: LoopbackHub, to: Destinati
     assert said(to, hub) in tags
 
 
-def test_what_was_committed_and_never_tagged_is_tagged_by_a_repetition(
-    hub: LoopbackHub, quick: list[float]
-) -> None:
+def test_untagged_commit_is_tagged_on_repetition(hub: LoopbackHub, quick: list[float]) -> None:
     hub.faults.answer("POST", "/tag/", 500, times=99)
     with pytest.raises(OSError, match="repeat the command"):
         publish(cells(), CELLS)
@@ -99,7 +97,7 @@ def test_what_was_committed_and_never_tagged_is_tagged_by_a_repetition(
     assert len([*repo.history("main")]) == 2
 
 
-def test_a_gitignore_there_is_told_with_the_files_before_anything_is_sent(
+def test_conflicting_gitignore_is_reported_before_sending(
     hub: LoopbackHub, quick: list[float]
 ) -> None:
     publish(small(a_txt=b"1"), CELLS)

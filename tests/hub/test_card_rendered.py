@@ -11,7 +11,7 @@ from hf_wbc.hub.publication import TAG
 
 
 @pytest.mark.parametrize("name", cards.CARDS)
-def test_a_rendered_card_is_what_is_published(name: str) -> None:
+def test_rendered_card_matches_published_card(name: str) -> None:
     there = cards.rendered(name).read_text(encoding="utf-8")
     assert cards.published(name) == there, "python tests/support/hub_cards.py"
 
@@ -22,7 +22,7 @@ def test_every_rendered_card_is_compared() -> None:
 
 
 @pytest.mark.parametrize("name", cards.CARDS)
-def test_its_front_matter_is_read_and_nothing_is_left_open(name: str) -> None:
+def test_front_matter_parses_and_no_placeholder_remains(name: str) -> None:
     text = cards.published(name)
     front = yaml.safe_load(text.split("---\n")[1])
     assert front and RepoCard(text).data.to_dict().keys() >= {"tags"} & front.keys()
@@ -32,6 +32,6 @@ def test_its_front_matter_is_read_and_nothing_is_left_open(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["model", "dataset", "comparison"])
-def test_what_others_load_is_pinned_to_the_tag(name: str) -> None:
+def test_snippet_is_pinned_to_the_tag(name: str) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", cards.published(name), re.DOTALL)
     assert code.count('revision="v1"') == 1

@@ -17,7 +17,7 @@ def put(hub: LoopbackHub, path: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("where", ["the Hub", "a folder"])
-def test_a_card_edited_by_hand_is_refused_with_the_difference_or_kept_or_replaced(
+def test_hand_edited_card_is_refused_kept_or_replaced(
     hub: LoopbackHub, tmp_path: Path, where: str
 ) -> None:
     share = PublishFolder(tmp_path / "share/cells")
@@ -56,7 +56,7 @@ def test_a_card_edited_by_hand_is_refused_with_the_difference_or_kept_or_replace
     publish(newer, destination)
 
 
-def test_the_readme_that_the_hub_itself_makes_for_a_space_is_nobodys(hub: LoopbackHub) -> None:
+def test_initial_readme_of_a_space_may_be_replaced(hub: LoopbackHub) -> None:
     card = b"---\nsdk: gradio\n---\n\n# A Space\n"
     space = Publication("space", {"README.md": card, "app.py": b"print()"}, True, "Publish")
     publish(space, HubRepo("lab/demo", "space"))
@@ -64,7 +64,7 @@ def test_the_readme_that_the_hub_itself_makes_for_a_space_is_nobodys(hub: Loopba
     assert hub.repo("space", "lab/demo").facts["sdk"] == "gradio"
 
 
-def test_files_of_others_that_would_be_loaded_with_ours_are_refused(hub: LoopbackHub) -> None:
+def test_foreign_files_that_would_be_loaded_are_refused(hub: LoopbackHub) -> None:
     hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="alice")
     put(hub, "cropped/train-9.parquet", b"1")
     files = {"README.md": CARD, "cropped/train-0.parquet": b"2"}
@@ -72,7 +72,7 @@ def test_files_of_others_that_would_be_loaded_with_ours_are_refused(hub: Loopbac
         publish(Publication("dataset", files, False, "Publish"), CELLS)
 
 
-def test_what_somebody_else_uploaded_there_is_not_overwritten(hub: LoopbackHub) -> None:
+def test_foreign_uploads_are_not_overwritten(hub: LoopbackHub) -> None:
     hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="carol")
     put(hub, "a.parquet", b"theirs")
     put(hub, "b.parquet", b"the same")

@@ -26,7 +26,7 @@ def weights() -> bytes:
     return save({"weight": np.zeros(4, np.float32)})
 
 
-def test_weights_that_run_code_are_refused_whatever_they_are_called() -> None:
+def test_pickled_weights_are_refused_under_any_name() -> None:
     import io
     import pickle
     import zipfile
@@ -49,7 +49,7 @@ def test_weights_that_run_code_are_refused_whatever_they_are_called() -> None:
             check_publication(small("model", **model, **{name: content}))
 
 
-def test_a_model_whose_labels_are_not_the_eleven_is_refused(hub: LoopbackHub) -> None:
+def test_model_with_other_labels_is_refused(hub: LoopbackHub) -> None:
     swapped = (NAMES[1], NAMES[0], *NAMES[2:])
     for labels, words in (
         (("cat", "dog"), "lacks basophil.*other labels: cat, dog"),
@@ -61,13 +61,13 @@ def test_a_model_whose_labels_are_not_the_eleven_is_refused(hub: LoopbackHub) ->
     assert not (hub.store.root / "models").exists()
 
 
-def test_weights_that_were_cut_short_are_refused() -> None:
+def test_truncated_weights_are_refused() -> None:
     model = {"config_json": config(), "model_safetensors": weights()[:-3]}
     with pytest.raises(ValueError, match=r"1 damaged weights: model\.safetensors"):
         check_publication(small("model", **model))
 
 
-def test_pictures_with_hidden_facts_are_refused(tmp_path: Path) -> None:
+def test_images_with_metadata_are_refused(tmp_path: Path) -> None:
     image = Image.new("RGB", (4, 4))
     exif = Image.Exif()
     exif[0x013B] = "Dr. K."
@@ -83,7 +83,7 @@ def test_pictures_with_hidden_facts_are_refused(tmp_path: Path) -> None:
     check_publication(small(d_png=tmp_path / "d.png"))
 
 
-def test_a_token_in_a_file_and_a_publication_without_a_card_are_refused() -> None:
+def test_token_in_file_and_missing_card_are_refused() -> None:
     with pytest.raises(ValueError, match=r"1 files that contain a token of the Hub: app\.py"):
         check_publication(small("space", app_py=b"login('hf_" + b"A" * 34 + b"')"))
     with pytest.raises(ValueError, match=r"a space needs a README\.md that describes it"):
@@ -103,7 +103,7 @@ def _rewrite(path: Path, **columns: Any) -> None:
     Dataset.from_list(rows, features=features).to_parquet(str(path))
 
 
-def test_image_ids_outside_the_pattern_are_refused_with_the_list(
+def test_image_ids_outside_pattern_are_refused_and_listed(
     published: Any, open_lab: Any, hub: LoopbackHub
 ) -> None:
     import shutil
@@ -117,9 +117,7 @@ def test_image_ids_outside_the_pattern_are_refused_with_the_list(
     assert not (hub.store.root / "datasets").exists()
 
 
-def test_images_of_a_dataset_with_exif_are_refused_with_the_list(
-    published: Any, open_lab: Any
-) -> None:
+def test_dataset_images_with_exif_are_refused_and_listed(published: Any, open_lab: Any) -> None:
     import io
     import shutil
 
@@ -136,15 +134,13 @@ def test_images_of_a_dataset_with_exif_are_refused_with_the_list(
     assert "1 images of open_lab contain EXIF, comments or other metadata: baso_0003.png" in words
 
 
-def test_what_else_lies_in_a_prepared_folder_is_not_published(
-    published: Any, open_lab: Any
-) -> None:
+def test_unexpected_file_in_prepared_folder_is_refused(published: Any, open_lab: Any) -> None:
     (open_lab.folder / "patients.xlsx").write_bytes(b"")
     status, words = published(*open_lab.words, "--to", "lab/cells")
     assert status == 1 and "contains patients.xlsx, which `hf-wbc prepare` did not write" in words
 
 
-def test_a_missing_shard_and_another_folder_are_refused(
+def test_missing_shard_and_foreign_folder_are_refused(
     published: Any, open_lab: Any, tmp_path: Path
 ) -> None:
     shard = open_lab.folder / "cropped/train-00000-of-00001.parquet"

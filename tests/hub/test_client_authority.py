@@ -1,4 +1,4 @@
-"""A Hub with a hospital's own certificate authority: an error states the fix, which works."""
+"""A Hub with a hospital's own certificate authority: the error states the fix, and it works."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from support.hub_server import LoopbackHub
 COMMAND = "import sys; from hf_wbc.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
-def test_an_own_authority_is_named_as_the_remedy(
+def test_unknown_authority_error_names_ssl_cert_file(
     certificate: tuple[Path, Path],
     hub: LoopbackHub,
     open_lab: Any,
@@ -31,7 +31,7 @@ def test_an_own_authority_is_named_as_the_remedy(
 
 @pytest.mark.slow  # starts fresh processes
 @pytest.mark.ci
-def test_an_own_authority_that_is_named_is_trusted(
+def test_authority_in_ssl_cert_file_is_trusted(
     certificate: tuple[Path, Path], open_lab: Any, tmp_path: Path
 ) -> None:
     with LoopbackHub(tmp_path / "hub", certificate=certificate) as hub:

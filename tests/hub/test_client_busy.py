@@ -12,9 +12,7 @@ from hf_wbc.hub.publication import Publication, PublishFolder
 from hf_wbc.hub.publish import publish
 
 
-def test_a_rate_limit_is_waited_for_as_long_as_it_asks(
-    hub: LoopbackHub, quick: list[float]
-) -> None:
+def test_rate_limit_waits_as_long_as_requested(hub: LoopbackHub, quick: list[float]) -> None:
     said: list[str] = []
     hub.faults.answer("POST", "/commit/", 429, times=2, headers={"Retry-After": "37"})
     hub.faults.answer("GET", "/refs", 429, headers={"Retry-After": "5"})
@@ -24,15 +22,13 @@ def test_a_rate_limit_is_waited_for_as_long_as_it_asks(
     assert sum("trying again in 37 s" in line for line in said) == 2
 
 
-def test_a_rate_limit_in_the_public_hubs_words_is_waited_for(
-    hub: LoopbackHub, quick: list[float]
-) -> None:
+def test_rate_limit_header_of_public_hub_is_respected(hub: LoopbackHub, quick: list[float]) -> None:
     hub.faults.answer("POST", "/commit/", 429, headers={"RateLimit": '"api";r=0;t=41'})
     publish(small(), CELLS)
     assert 41 in quick
 
 
-def test_a_limit_that_asks_for_too_long_is_told_instead_of_slept(
+def test_overlong_rate_limit_raises_instead_of_sleeping(
     hub: LoopbackHub, quick: list[float]
 ) -> None:
     hub.faults.answer("POST", "/commit/", 429, times=9, headers={"Retry-After": "3600"})
@@ -47,7 +43,7 @@ def test_a_limit_that_asks_for_too_long_is_told_instead_of_slept(
 @pytest.mark.parametrize("where", ["/commit/", "/tag/", "/preupload/", "/objects/batch", "create"])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_fault_of_the_server_that_passes_is_outlasted(
+def test_temporary_server_error_is_retried(
     hub: LoopbackHub, quick: list[float], status: int, where: str
 ) -> None:
     hub.faults.answer("POST", where, status, times=2)
@@ -57,7 +53,7 @@ def test_a_fault_of_the_server_that_passes_is_outlasted(
     assert len(list(repo.history("main"))) == 2
 
 
-def test_a_server_that_stays_broken_is_told_and_nothing_was_published(
+def test_persistent_server_error_is_reported_and_nothing_published(
     hub: LoopbackHub, quick: list[float]
 ) -> None:
     hub.faults.answer("POST", "/commit/", 500, times=99)
@@ -67,7 +63,7 @@ def test_a_server_that_stays_broken_is_told_and_nothing_was_published(
     assert list(hub.repo("dataset", "lab/cells").files("main")) == [".gitattributes"]
 
 
-def test_a_hub_without_room_says_so(hub: LoopbackHub) -> None:
+def test_full_storage_is_reported(hub: LoopbackHub) -> None:
     hub.faults.quota = 10
     with pytest.raises(
         ValueError, match=r"403: Private repository storage limit reached.*free storage"
@@ -76,7 +72,7 @@ def test_a_hub_without_room_says_so(hub: LoopbackHub) -> None:
     assert list(hub.repo("dataset", "lab/cells").files("main")) == [".gitattributes"]
 
 
-def test_a_card_that_the_hub_cannot_read_is_told_before_anything_is_sent(hub: LoopbackHub) -> None:
+def test_invalid_card_is_reported_before_sending(hub: LoopbackHub) -> None:
     card = CARD.replace(b"other", b"ours")
     wrong = Publication("dataset", {"README.md": card, "a.parquet": b"1"}, False, "Publish")
     with pytest.raises(ValueError, match='"license" must be one of'):
@@ -84,9 +80,7 @@ def test_a_card_that_the_hub_cannot_read_is_told_before_anything_is_sent(hub: Lo
     assert not hub.sent("PUT")
 
 
-def test_a_lost_answer_to_a_commit_makes_no_second_one(
-    hub: LoopbackHub, quick: list[float]
-) -> None:
+def test_lost_response_does_not_cause_second_commit(hub: LoopbackHub, quick: list[float]) -> None:
     gate = hub.faults.hold("POST", "/commit/")
     done: list[str] = []
     thread = threading.Thread(target=lambda: done.append(publish(small(), CELLS)))
@@ -100,7 +94,7 @@ def test_a_lost_answer_to_a_commit_makes_no_second_one(
     assert repo.refs("tags") == {"v1": done[0]}
 
 
-def test_two_at_once_both_arrive_whole(hub: LoopbackHub) -> None:
+def test_two_concurrent_publications_both_complete(hub: LoopbackHub) -> None:
     publish(small(a_parquet=b"0"), CELLS)
     gate = hub.faults.hold("POST", "/commit/")
     said: list[str] = []
@@ -123,7 +117,7 @@ def test_two_at_once_both_arrive_whole(hub: LoopbackHub) -> None:
     assert any("someone else has published" in line for line in said)
 
 
-def test_a_hand_edit_between_look_and_commit_is_not_overwritten(hub: LoopbackHub) -> None:
+def test_edit_during_publication_is_not_overwritten(hub: LoopbackHub) -> None:
     publish(small(a_parquet=b"0"), CELLS)
     gate = hub.faults.hold("POST", "/commit/")
     caught: list[ValueError] = []
@@ -147,7 +141,7 @@ def test_a_hand_edit_between_look_and_commit_is_not_overwritten(hub: LoopbackHub
     assert repo.content("main", "README.md") == edited
 
 
-def test_a_tag_that_somebody_else_takes_meanwhile_is_left_to_them(hub: LoopbackHub) -> None:
+def test_tag_taken_concurrently_is_left_alone(hub: LoopbackHub) -> None:
     gate = hub.faults.hold("POST", "/tag/")
     done: list[str] = []
     thread = threading.Thread(target=lambda: done.append(publish(small(), CELLS)))
@@ -161,7 +155,7 @@ def test_a_tag_that_somebody_else_takes_meanwhile_is_left_to_them(hub: LoopbackH
     assert repo.refs("tags") == {"v1": first, "v2": done[0]}
 
 
-def test_two_in_one_folder_wait_for_each_other(tmp_path: Path) -> None:
+def test_concurrent_publications_to_a_folder_are_serialized(tmp_path: Path) -> None:
     share = PublishFolder(tmp_path / "share/cells")
     versions = [small(a_parquet=str(number).encode() * 2_000_000) for number in range(4)]
     threads = [threading.Thread(target=publish, args=(version, share)) for version in versions]
@@ -173,14 +167,14 @@ def test_two_in_one_folder_wait_for_each_other(tmp_path: Path) -> None:
     assert tagged == {b"0", b"1", b"2", b"3"}
 
 
-def test_offline_is_offline(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_sends_no_request(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set; unset it to publish, or give a f"):
         publish(small(), CELLS)
     assert not hub.log
 
 
-def test_a_hub_without_xet_is_noticed_and_gets_its_files_by_lfs(
+def test_hub_without_xet_falls_back_to_lfs(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
@@ -192,7 +186,7 @@ def test_a_hub_without_xet_is_noticed_and_gets_its_files_by_lfs(
     assert len(hub.sent("PUT", "/whole/")) == 1
 
 
-def test_a_hub_whose_xet_store_cannot_be_reached_is_told(
+def test_unreachable_xet_store_is_reported(
     hub: LoopbackHub, quick: list[float], client_env: Callable[..., dict[str, str]]
 ) -> None:
     hub.xet = True
@@ -201,7 +195,7 @@ def test_a_hub_whose_xet_store_cannot_be_reached_is_told(
     assert list(hub.repo("dataset", "lab/cells").files("main")) == [".gitattributes"]
 
 
-def test_a_server_that_drops_files_in_silence_is_found_out(
+def test_silently_dropped_files_are_detected(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from support.hub_server import Repo
@@ -219,7 +213,7 @@ def test_a_server_that_drops_files_in_silence_is_found_out(
     assert not hub.repo("dataset", "lab/cells").refs("tags")
 
 
-def test_a_branch_gets_a_commit_and_no_tag(hub: LoopbackHub) -> None:
+def test_branch_gets_commit_but_no_tag(hub: LoopbackHub) -> None:
     main = publish(small(a_txt=b"0"), CELLS)
     step = publish(small(a_txt=b"1"), CELLS, branch="training-1")
     repo = hub.repo("dataset", "lab/cells")

@@ -11,7 +11,7 @@ from hf_wbc.hub.collection import DESCRIPTION, MAX_DESCRIPTION, Item, collect_on
 from hf_wbc.hub.publication import HubRepo
 
 
-def test_what_is_published_is_put_into_a_collection_that_holds_it_all(
+def test_published_repo_is_added_to_collection(
     hub: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["publish", "metric", "wbc_macro_f1", "--to", "lab/wbc_macro_f1"]
@@ -24,7 +24,7 @@ def test_what_is_published_is_put_into_a_collection_that_holds_it_all(
     assert "is for the Hub, and --to is a folder" in capsys.readouterr().err
 
 
-def test_a_collection_is_made_once_and_gets_what_it_lacks(hub: Any) -> None:
+def test_collection_is_created_once_and_extended(hub: Any) -> None:
     api = HfApi()
     items = [Item(HubRepo("lab/cells", "dataset"), "images"), Item(HubRepo("lab/wbc", "model"))]
     for item in items:

@@ -18,7 +18,7 @@ def found(to: str | None = None) -> dict[str, Any]:
     return {finding.name: finding for finding in examine_hub(to)}
 
 
-def test_a_token_with_rights_needs_nothing(hub: Any) -> None:
+def test_token_with_permissions_needs_nothing(hub: Any) -> None:
     findings = found()
     assert (
         findings["endpoint"].value
@@ -38,14 +38,14 @@ def test_a_token_with_rights_needs_nothing(hub: Any) -> None:
         ("fine", "token's rights", "fine-grained: lab (repo.content.read, repo.write)"),
     ],
 )
-def test_what_a_token_may_not_is_said(
+def test_missing_permissions_are_reported(
     hub: Any, log_in: LogIn, who: str | None, name: str, words: str
 ) -> None:
     log_in(who)
     assert words in found()[name].value
 
 
-def test_where_one_means_to_publish_is_looked_at(hub: Any, log_in: LogIn) -> None:
+def test_destination_is_checked(hub: Any, log_in: LogIn) -> None:
     assert found("lab/cells")["publishing"].value == "you may write to lab/cells"
     log_in("bob")
     finding = found("lab/cells")["publishing"]
@@ -55,7 +55,7 @@ def test_where_one_means_to_publish_is_looked_at(hub: Any, log_in: LogIn) -> Non
     )
 
 
-def test_a_token_that_may_write_elsewhere_alone_is_told(hub: Any, log_in: LogIn) -> None:
+def test_token_without_write_access_to_repo_is_reported(hub: Any, log_in: LogIn) -> None:
     for name in ("lab/cells", "lab/others"):
         HfApi().create_repo(name, repo_type="dataset", private=True)
     log_in("narrow")
@@ -66,14 +66,14 @@ def test_a_token_that_may_write_elsewhere_alone_is_told(hub: Any, log_in: LogIn)
 
 
 @pytest.mark.parametrize(("speaks", "words"), [(True, "supported"), (False, "not supported there")])
-def test_xet_is_asked_for_and_not_guessed(hub: Any, speaks: bool, words: str) -> None:
+def test_xet_support_is_checked_on_the_hub(hub: Any, speaks: bool, words: str) -> None:
     assert found()["xet"].value.startswith("checked before each upload")
     HfApi().create_repo("lab/cells", repo_type="dataset", private=True)
     hub.xet = speaks
     assert found("lab/cells")["xet"].value.startswith(words)
 
 
-def test_a_hub_that_does_not_answer_is_a_finding(hub: Any) -> None:
+def test_unresponsive_hub_is_reported(hub: Any) -> None:
     hub.faults.cut_at(0, dead=True)
     findings = found()
     assert "does not respond" in findings["endpoint"].value
@@ -82,25 +82,27 @@ def test_a_hub_that_does_not_answer_is_a_finding(hub: Any) -> None:
     hub.faults.clear()
 
 
-def test_offline_is_said_and_no_host_is_asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_is_reported_without_requests(
+    hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert list(found()) == ["Hub"] and "offline" in found()["Hub"].value
     assert not hub.log
 
 
-def test_this_machine_is_described(tmp_path: Path) -> None:
+def test_local_machine_is_described(tmp_path: Path) -> None:
     findings = {finding.name: finding for finding in examine(tmp_path / "not" / "yet" / "there")}
     assert {"python", "torch", "disk for work", "cores", "CPU features"} <= findings.keys()
     assert not findings["python"].remedy and not findings["torch"].remedy
 
 
-def test_a_full_disk_is_met_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_has_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     findings = {finding.name: finding for finding in examine(tmp_path)}
     assert findings["disk for work"].remedy.startswith("free 20 GB")
 
 
-def test_letters_of_a_token_are_checked_without_a_network(
+def test_invalid_token_characters_are_found_offline(
     hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_\u00e9")
@@ -109,7 +111,7 @@ def test_letters_of_a_token_are_checked_without_a_network(
     hub.faults.clear()
 
 
-def test_a_temporary_folder_that_cannot_be_used_is_named(
+def test_unusable_temporary_folder_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
@@ -125,7 +127,7 @@ def test_a_temporary_folder_that_cannot_be_used_is_named(
     assert "set TMPDIR" in finding.remedy
 
 
-def test_caches_that_had_to_move_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relocated_caches_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moved = tmp_path / "hf_wbc_caches_7" / ".cache" / "huggingface"
     monkeypatch.setenv("HF_HOME", str(moved))
     values = [each.value for each in examine(tmp_path) if each.name == "caches"]

@@ -94,7 +94,7 @@ def everything(env: dict[str, str], guarded: bool, plain: bool = True) -> list[A
 
 @pytest.mark.slow  # imports everything in a fresh process
 @pytest.mark.ci
-def test_no_name_leaves_for_another_host(
+def test_private_hub_contacts_no_other_host(
     published: None, client_env: Callable[..., dict[str, str]]
 ) -> None:
     hosts, _ = everything(client_env("reader"), guarded=True, plain=False)
@@ -103,7 +103,7 @@ def test_no_name_leaves_for_another_host(
 
 @pytest.mark.slow  # importing evaluate takes most of it
 @pytest.mark.ci
-def test_no_name_leaves_plain_libraries_either_and_the_metric_loads_from_the_hub(
+def test_plain_libraries_contact_no_other_host(
     published: None, client_env: Callable[..., dict[str, str]]
 ) -> None:
     hosts, score = everything(client_env("reader"), guarded=True)
@@ -112,7 +112,7 @@ def test_no_name_leaves_plain_libraries_either_and_the_metric_loads_from_the_hub
 
 
 @pytest.mark.slow
-def test_left_alone_the_libraries_tell_the_outside(
+def test_unconfigured_libraries_contact_other_hosts(
     published: None, client_env: Callable[..., dict[str, str]]
 ) -> None:
     hosts, _ = everything(client_env("reader"), guarded=False)
@@ -121,7 +121,7 @@ def test_left_alone_the_libraries_tell_the_outside(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_offline_what_was_fetched_is_there_and_nothing_else_is_asked_for(
+def test_offline_mode_uses_cached_data_without_requests(
     published: None, hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = load_splits("lab/wbc-lab-a@v1")
@@ -136,7 +136,7 @@ def test_offline_what_was_fetched_is_there_and_nothing_else_is_asked_for(
     assert not hub.log
 
 
-def test_trouble_with_the_hub_is_an_error_and_not_a_look_into_the_cache(
+def test_hub_failure_is_an_error_and_not_a_cache_lookup(
     published: None, hub: Any, log_in: Callable[[str | None], None]
 ) -> None:
     load_split("lab/wbc-lab-a", "train")
@@ -153,7 +153,7 @@ def test_trouble_with_the_hub_is_an_error_and_not_a_look_into_the_cache(
         load_split("lab/wbc-lab-a", "train")
 
 
-def test_what_keeps_one_from_a_dataset_is_named(
+def test_reason_for_denied_access_is_reported(
     published: None, log_in: Callable[[str | None], None]
 ) -> None:
     for who, ref, message in (
@@ -167,7 +167,7 @@ def test_what_keeps_one_from_a_dataset_is_named(
             load_split(ref, "train")
 
 
-def test_a_private_endpoint_silences_what_the_user_has_not_set() -> None:
+def test_private_endpoint_disables_telemetry_unless_set() -> None:
     environ = {"HF_ENDPOINT": " https://hub.hospital.org/ ", "HF_HUB_DISABLE_TELEMETRY": "0"}
     keep_within(environ)
     assert environ["HF_ENDPOINT"] == "https://hub.hospital.org"
@@ -177,19 +177,19 @@ def test_a_private_endpoint_silences_what_the_user_has_not_set() -> None:
 
 
 @pytest.mark.parametrize("endpoint", [None, PUBLIC, f"{PUBLIC}/"])
-def test_with_the_public_hub_nothing_changes(endpoint: str | None) -> None:
+def test_public_hub_changes_no_variable(endpoint: str | None) -> None:
     environ = {} if endpoint is None else {"HF_ENDPOINT": endpoint}
     keep_within(environ)
     assert set(environ) <= {"HF_ENDPOINT"}
 
 
-def test_offline_is_told_to_the_libraries_that_read_their_own_variables() -> None:
+def test_offline_mode_is_passed_to_libraries() -> None:
     environ = {"HF_HUB_OFFLINE": "1"}
     keep_within(environ)
     assert environ["HF_EVALUATE_OFFLINE"] == environ["HF_DATASETS_OFFLINE"] == "1"
 
 
-def test_a_certificate_is_for_every_library_and_must_be_there(tmp_path: Path) -> None:
+def test_certificate_is_passed_to_libraries_and_must_exist(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.touch()
     environ = {"SSL_CERT_FILE": str(file)}
@@ -201,7 +201,7 @@ def test_a_certificate_is_for_every_library_and_must_be_there(tmp_path: Path) ->
         keep_within({"SSL_CERT_FILE": str(tmp_path / "none.pem")})
 
 
-def test_an_endpoint_that_is_no_url_stops_every_command(
+def test_invalid_endpoint_stops_every_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "hub.hospital.org")
@@ -210,7 +210,7 @@ def test_an_endpoint_that_is_no_url_stops_every_command(
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_ETAG_TIMEOUT", "GRADIO_SERVER_PORT"])
-def test_a_variable_that_is_no_number_is_named(name: str) -> None:
+def test_non_numeric_variable_is_reported(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 'ten', which is no number"):
         keep_within({name: "ten"})
     environ = {name: "10"}

@@ -38,7 +38,7 @@ def https(hub: LoopbackHub, certificate: tuple[Path, Path], tmp_path: Path) -> I
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_authority_is_trusted_when_it_is_named(
+def test_authority_is_trusted_only_when_configured(
     https: str,
     certificate: tuple[Path, Path],
     prepared: Mapping[str, Path],

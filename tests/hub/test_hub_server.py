@@ -37,7 +37,7 @@ def add(api: HfApi, files: dict[str, bytes], **options: object) -> str:
     ).oid
 
 
-def test_a_commit_is_served_under_its_tag_whatever_follows(api: HfApi) -> None:
+def test_commit_stays_available_under_its_tag(api: HfApi) -> None:
     first = add(api, {"a b.txt": b"one", "data/x.parquet": b"1" * 100})
     api.create_tag(CELLS, tag="v1", revision=first, repo_type="dataset")
     second = add(api, {"a b.txt": b"two", "data/x.parquet": b"2" * 200})
@@ -52,9 +52,7 @@ def test_a_commit_is_served_under_its_tag_whatever_follows(api: HfApi) -> None:
     ]
 
 
-def test_large_files_go_up_in_parts_to_signed_addresses_without_a_token(
-    api: HfApi, hub: LoopbackHub
-) -> None:
+def test_large_files_are_uploaded_in_parts_without_token(api: HfApi, hub: LoopbackHub) -> None:
     hub.part_size = 1000
     data = bytes(range(256)) * 20
     add(api, {"x.parquet": data, "small.parquet": b"1" * 10})
@@ -64,7 +62,7 @@ def test_large_files_go_up_in_parts_to_signed_addresses_without_a_token(
     assert not [r for r in hub.log if r.target.startswith("/uploads/") and r.user]
 
 
-def test_what_is_there_is_not_sent_again(api: HfApi, hub: LoopbackHub) -> None:
+def test_existing_files_are_not_sent_again(api: HfApi, hub: LoopbackHub) -> None:
     files = {"x.parquet": b"1" * 100, "a.txt": b"1"}
     first = add(api, files)
     hub.log.clear()
@@ -72,14 +70,14 @@ def test_what_is_there_is_not_sent_again(api: HfApi, hub: LoopbackHub) -> None:
     assert not hub.sent("PUT") and not hub.sent("POST", "/commit/")
 
 
-def test_a_stale_parent_is_refused(api: HfApi) -> None:
+def test_stale_parent_is_refused(api: HfApi) -> None:
     first = add(api, {"a.txt": b"1"})
     add(api, {"a.txt": b"2"}, parent_commit=first)
     with pytest.raises(HfHubHTTPError, match="412"):
         add(api, {"a.txt": b"3"}, parent_commit=first)
 
 
-def test_deleting_and_branches(api: HfApi, hub: LoopbackHub) -> None:
+def test_deletions_and_branches(api: HfApi, hub: LoopbackHub) -> None:
     add(api, {"a.txt": b"1", "b/c.txt": b"2", "b/d.txt": b"3"})
     api.create_branch(CELLS, branch="side/1", repo_type="dataset")
     deleted = [CommitOperationDelete("b/")]
@@ -91,7 +89,7 @@ def test_deleting_and_branches(api: HfApi, hub: LoopbackHub) -> None:
         api.create_branch(CELLS, branch="side/1", repo_type="dataset")
 
 
-def test_pages_and_ranges(api: HfApi, hub: LoopbackHub) -> None:
+def test_pagination_and_range_requests(api: HfApi, hub: LoopbackHub) -> None:
     from huggingface_hub import HfFileSystem
 
     hub.page_size = 3
@@ -102,9 +100,7 @@ def test_pages_and_ranges(api: HfApi, hub: LoopbackHub) -> None:
         assert file.read(5) == b"77777"
 
 
-def test_private_means_that_strangers_do_not_learn_that_it_is_there(
-    api: HfApi, hub: LoopbackHub
-) -> None:
+def test_private_repo_is_hidden_from_strangers(api: HfApi, hub: LoopbackHub) -> None:
     for token in ("hf_bob", False):
         with pytest.raises(RepositoryNotFoundError):
             api.dataset_info(CELLS, token=token)
@@ -114,7 +110,7 @@ def test_private_means_that_strangers_do_not_learn_that_it_is_there(
 
 
 @pytest.mark.parametrize(("token", "words"), [("hf_reader", "403"), ("hf_bob", "403|404")])
-def test_rights_are_asked_for_before_anything_is_written(
+def test_permissions_are_checked_before_writing(
     api: HfApi, hub: LoopbackHub, token: str, words: str
 ) -> None:
     with pytest.raises(HfHubHTTPError, match=words):
@@ -123,7 +119,7 @@ def test_rights_are_asked_for_before_anything_is_written(
         api.whoami("hf_nobody")
 
 
-def test_what_is_missing_is_named_as_the_hub_does(api: HfApi) -> None:
+def test_missing_items_raise_hub_errors(api: HfApi) -> None:
     with pytest.raises(RemoteEntryNotFoundError):
         hf_hub_download(CELLS, "no.txt", repo_type="dataset")
     with pytest.raises(RevisionNotFoundError):
@@ -132,7 +128,7 @@ def test_what_is_missing_is_named_as_the_hub_does(api: HfApi) -> None:
         api.create_repo(CELLS, repo_type="dataset")
 
 
-def test_a_file_of_another_content_than_announced_is_refused(hub: LoopbackHub, api: HfApi) -> None:
+def test_upload_with_wrong_checksum_is_refused(hub: LoopbackHub, api: HfApi) -> None:
     from huggingface_hub.utils import get_session
 
     oid = hashlib.sha256(b"right").hexdigest()
@@ -141,7 +137,7 @@ def test_a_file_of_another_content_than_announced_is_refused(hub: LoopbackHub, a
     assert get_session().put(url.partition("?")[0], content=b"right").status_code == 403
 
 
-def test_a_cut_drops_the_connection_at_its_byte(hub: LoopbackHub, api: HfApi) -> None:
+def test_fault_drops_connection_at_given_byte(hub: LoopbackHub, api: HfApi) -> None:
     import httpx2
 
     hub.faults.cut_at(100)
@@ -151,7 +147,7 @@ def test_a_cut_drops_the_connection_at_its_byte(hub: LoopbackHub, api: HfApi) ->
     assert api.whoami()["name"] == "alice"
 
 
-def test_it_survives_its_own_death(hub: LoopbackHub, api: HfApi) -> None:
+def test_content_survives_server_restart(hub: LoopbackHub, api: HfApi) -> None:
     first = add(api, {"x.parquet": b"1" * 100})
     with LoopbackHub(hub.store.root) as again:
         info = HfApi(endpoint=again.url).dataset_info(CELLS)

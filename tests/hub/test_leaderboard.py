@@ -1,4 +1,4 @@
-"""A leaderboard reads result files that strangers wrote, and leaves out what it cannot use."""
+"""A leaderboard reads untrusted result files, and leaves out what it cannot use."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ def read(tmp_path: Path) -> Callable[[Mapping[str, Any]], Leaderboard]:
     return read
 
 
-def test_models_are_ranked_by_laboratories_that_they_were_not_trained_in(
+def test_models_are_ranked_by_laboratories_not_trained_on(
     read: Callable[[Mapping[str, Any]], Leaderboard],
 ) -> None:
     at_home = f"{NOTES}; {HOME}"
@@ -61,7 +61,7 @@ def test_models_are_ranked_by_laboratories_that_they_were_not_trained_in(
     assert lines[4] == "| lab/half | .900 [.400, .600] | – | – | – |"
 
 
-def test_one_model_with_a_further_laboratory_does_not_unrank_the_others(
+def test_extra_laboratory_of_one_model_does_not_unrank_others(
     read: Callable[[Mapping[str, Any]], Leaderboard],
 ) -> None:
     files: dict[str, Any] = {f"lab--m{i}.yaml": [entry("home"), entry("away")] for i in range(3)}
@@ -87,7 +87,7 @@ def test_one_model_with_a_further_laboratory_does_not_unrank_the_others(
         ("a--b.yaml", "# " + "x" * 200_000, "bytes"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_left_out_by_name(
+def test_unusable_file_is_left_out_and_named(
     read: Callable[[Mapping[str, Any]], Leaderboard], name: str, entries: Any, said: str
 ) -> None:
     board = read({"lab--good.yaml": [entry("home")], name: entries})
@@ -96,6 +96,6 @@ def test_a_file_that_cannot_be_used_is_left_out_by_name(
     assert file == name and said in why
 
 
-def test_a_folder_without_eval_yaml_is_no_benchmark(tmp_path: Path) -> None:
+def test_folder_without_eval_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"eval\.yaml"):
         read_leaderboard(tmp_path)

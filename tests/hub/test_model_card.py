@@ -31,7 +31,7 @@ def body(text: str) -> str:
     return text.split("---\n", 2)[2]
 
 
-def test_the_hub_reads_every_score_of_the_record(real: dict[str, Any]) -> None:
+def test_card_metadata_has_every_score_of_the_record(real: dict[str, Any]) -> None:
     found = {
         (each.dataset_name, each.dataset_split, each.metric_type, each.metric_name.split(";")[0]): (
             each.metric_value
@@ -49,9 +49,7 @@ def test_the_hub_reads_every_score_of_the_record(real: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("size", [(360, 363), (401, 250), (251, 251)])
-def test_the_three_lines_cut_what_training_cuts(
-    real: dict[str, Any], size: tuple[int, int]
-) -> None:
+def test_snippet_crops_as_training_does(real: dict[str, Any], size: tuple[int, int]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", cards.model(real), re.DOTALL)
     lines = [line for line in code.splitlines() if re.match(r"(side|left, top|cell) =", line)]
     assert len(lines) == 3
@@ -61,7 +59,7 @@ def test_the_three_lines_cut_what_training_cuts(
     np.testing.assert_array_equal(np.asarray(names["cell"]), crop_um(pixels, 0.1))
 
 
-def test_its_snippet_runs_and_answers_with_the_eleven(
+def test_snippet_runs_and_returns_eleven_classes(
     runs: Mapping[str, Path],
     labs: Mapping[str, ArchiveSpec],
     tmp_path: Path,
@@ -79,7 +77,7 @@ def test_its_snippet_runs_and_answers_with_the_eleven(
     assert len(re.findall(r"'label': '\w+'", capsys.readouterr().out)) == 11
 
 
-def test_what_was_chosen_by_target_labels_is_marked_wherever_it_is_scored(
+def test_selection_by_target_labels_is_marked_at_every_score(
     real: dict[str, Any],
 ) -> None:
     assert "Oracle" not in cards.model(real)
@@ -91,14 +89,14 @@ def test_what_was_chosen_by_target_labels_is_marked_wherever_it_is_scored(
     assert all("which used target labels: not a valid result" in name for name in names)
 
 
-def test_a_backbone_that_has_seen_the_target_is_marked(real: dict[str, Any]) -> None:
+def test_backbone_exposed_to_target_is_marked(real: dict[str, Any]) -> None:
     real["model"] |= {"exposure": "13 public datasets", "exposed_to": ["tecom_jiangxi"]}
     text = cards.model(real)
     assert "> **Exposed.** The backbone was pre-trained on images of tecom_jiangxi" in text
     assert "Exposure unknown" not in text
 
 
-def test_what_a_pipeline_does_not_do_is_said_with_its_scores(real: dict[str, Any]) -> None:
+def test_preprocessing_missing_from_pipeline_is_described(real: dict[str, Any]) -> None:
     real["images"]["note"] = "model/ was trained on images blurred: a pipeline does not"
     real["images"]["pipeline_scores"] = {"tecom_jiangxi": {"macro_f1": 0.1234, "num_classes": 4}}
     text = cards.model(real)
@@ -106,14 +104,14 @@ def test_what_a_pipeline_does_not_do_is_said_with_its_scores(real: dict[str, Any
     assert "- tecom_jiangxi: macro-F1 0.123 over 4 classes" in text
 
 
-def test_unlabeled_targets_have_no_scores_and_the_card_is_whole(real: dict[str, Any]) -> None:
+def test_unlabeled_target_has_no_scores(real: dict[str, Any]) -> None:
     real["results"]["tecom_jiangxi"] = {"role": "target", "test": None, "transductive": None}
     real["calibration"]["domains"]["tecom_jiangxi"] = {"role": "target", "test": None}
     text = body(cards.model(real))
     assert "tecom\\_jiangxi (target)" not in text and "acevedo\\_20 (source)" in text
 
 
-def test_it_is_clean_markdown(real: dict[str, Any]) -> None:
+def test_card_is_clean_markdown(real: dict[str, Any]) -> None:
     for text in (body(cards.model(real)), body(cards.model(real, license="cc-by-4.0"))):
         for trace in ("\n\n\n", "{{", "{%", "None", "nan", "[]"):
             assert trace not in text
@@ -123,7 +121,7 @@ def test_it_is_clean_markdown(real: dict[str, Any]) -> None:
             assert len({line.count("|") for line in lines}) == 1, block
 
 
-def test_a_fresh_base_in_a_folder_is_no_repository(
+def test_local_base_model_is_not_named_as_repository(
     real: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "build/tiny").mkdir(parents=True)
@@ -135,7 +133,7 @@ def test_a_fresh_base_in_a_folder_is_no_repository(
 
 
 @pytest.mark.parametrize("name", ["vit-tiny", "google/vit-base-patch16-224"])
-def test_weights_that_were_drawn_have_no_base_and_say_so(real: dict[str, Any], name: str) -> None:
+def test_randomly_initialized_model_has_no_base_model(real: dict[str, Any], name: str) -> None:
     real["model"] |= {"name": name, "revision": "9f8e7d6c5b4a3f2e1d0c9f8e7d6c5b4a3f2e1d0c"}
     text = cards.model(real)
     hub_id = "WinKawaks/vit-tiny-patch16-224" if name == "vit-tiny" else name
@@ -147,7 +145,7 @@ def test_weights_that_were_drawn_have_no_base_and_say_so(real: dict[str, Any], n
     assert "license is on its card" not in text and "--model" not in text
 
 
-def test_the_record_in_the_repository_is_as_it_is_published(real: dict[str, Any]) -> None:
+def test_sample_record_contains_no_local_paths(real: dict[str, Any]) -> None:
     assert "/" not in json.dumps([real["config"]["sources"], real["config"]["model"]])
     assert real["config"]["sources"] == ["acevedo_20"]
 

@@ -11,18 +11,16 @@ from hf_wbc.hub.publish import publish
 
 
 @pytest.mark.parametrize("to", ["lab/cells", "hf://lab/cells", "hf://datasets/lab/cells"])
-def test_a_repository_is_org_and_name(to: str) -> None:
+def test_repository_is_org_and_name(to: str) -> None:
     assert parse_destination(to, "dataset") == CELLS
 
 
 @pytest.mark.parametrize("to", ["./lab/cells", "/data/cells", "cells", "a/b/c", "../cells"])
-def test_every_other_path_is_a_folder(to: str) -> None:
+def test_other_paths_are_folders(to: str) -> None:
     assert isinstance(parse_destination(to, "dataset"), PublishFolder)
 
 
-def test_what_could_be_a_folder_here_or_a_repository_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ambiguous_destination_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lab").mkdir()
     with pytest.raises(ValueError, match=r"write \./lab/cells for a folder, or hf://lab/cells"):
@@ -32,7 +30,7 @@ def test_what_could_be_a_folder_here_or_a_repository_is_refused(
             parse_destination(wrong, "dataset")
 
 
-def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path: Path) -> None:
+def test_folder_with_other_files_and_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.docx").write_text("")
     with pytest.raises(ValueError, match="contains files that `hf-wbc publish` did not write"):
@@ -43,6 +41,6 @@ def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("tag", ["", "a b", "main", "../x", "v1.lock", "-x"])
-def test_a_tag_is_a_plain_name(tag: str) -> None:
+def test_invalid_tag_is_refused(tag: str) -> None:
     with pytest.raises(ValueError, match="--tag is"):
         check_publication(Publication("dataset", {"README.md": CARD}, False, "Publish", tag))

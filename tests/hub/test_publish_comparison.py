@@ -45,7 +45,7 @@ def card(folder: Path, sources: Mapping[str, ArchiveSpec], **more: Any) -> str:
     return file.decode()
 
 
-def test_its_tables_load_from_the_hub_as_they_were_written(
+def test_published_tables_load_from_the_hub_unchanged(
     hub: Any, comparison: Path, labs: Mapping[str, ArchiveSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datasets.config.USE_PARQUET_EXPORT", False)
@@ -60,7 +60,7 @@ def test_its_tables_load_from_the_hub_as_they_were_written(
     assert "macro_f1" in default.column_names
 
 
-def test_its_snippet_runs(
+def test_snippet_runs(
     hub: Any,
     comparison: Path,
     labs: Mapping[str, ArchiveSpec],
@@ -75,7 +75,7 @@ def test_its_snippet_runs(
     assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
 
 
-def test_the_card_holds_the_whole_comparison_and_where_images_are_from(
+def test_card_contains_comparison_and_image_sources(
     comparison: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
     text = card(comparison, labs)
@@ -87,7 +87,7 @@ def test_the_card_holds_the_whole_comparison_and_where_images_are_from(
     assert "\n\n\n" not in text and "{{" not in text
 
 
-def test_tables_are_public_and_a_report_as_its_cells_may_be(
+def test_tables_are_public_and_report_only_if_cells_are(
     comparison: Path,
     own: Path,
     labs: Mapping[str, ArchiveSpec],
@@ -121,7 +121,7 @@ def lab_private(labs: Mapping[str, ArchiveSpec]) -> Mapping[str, ArchiveSpec]:
         (lambda folder: (folder / "rows.parquet").write_bytes(b"PAR1"), "rows.parquet is damaged"),
     ],
 )
-def test_another_folder_is_refused(
+def test_unrelated_folder_is_refused(
     own: Path, labs: Mapping[str, ArchiveSpec], change: Callable[[Path], Any], message: str
 ) -> None:
     change(own)

@@ -64,7 +64,7 @@ def load(env: dict[str, str], *what: tuple[str, str | None, bool, str | bool]) -
 
 @pytest.mark.slow  # test_build.py reads a folder without hf_wbc, too
 @pytest.mark.ci
-def test_two_datasets_in_two_configs_come_back_the_same(
+def test_both_configs_of_two_datasets_round_trip(
     published: Any,
     open_lab: Any,
     closed_lab: Any,
@@ -94,7 +94,7 @@ def test_two_datasets_in_two_configs_come_back_the_same(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_folder_serves_the_same_and_its_tag_stays(
+def test_folder_serves_same_data_and_tags_are_immutable(
     published: Any, open_lab: Any, closed_lab: Any, client_env: Any, tmp_path: Path
 ) -> None:
     share = tmp_path / "share/cells"
@@ -111,7 +111,7 @@ def test_a_folder_serves_the_same_and_its_tag_stays(
     assert "More was learned" not in Path(f"{share}@v1/README.md").read_text(encoding="utf-8")
 
 
-def test_what_is_there_is_not_sent_again_and_a_repetition_makes_nothing(
+def test_existing_files_are_not_sent_and_repetition_is_a_no_op(
     published: Any, open_lab: Any, hub: LoopbackHub
 ) -> None:
     assert published(*open_lab.words, "--to", "lab/cells")[0] == 0
@@ -129,7 +129,7 @@ def test_what_is_there_is_not_sent_again_and_a_repetition_makes_nothing(
     assert len(list(repo.history("main"))) == 3, "the Hub's own commit, and one for each"
 
 
-def test_a_dry_run_lists_every_file_and_who_sees_it_and_writes_nothing(
+def test_dry_run_lists_files_and_visibility_and_writes_nothing(
     published: Any, open_lab: Any, closed_lab: Any, hub: LoopbackHub, tmp_path: Path
 ) -> None:
     for lab, seen in ((open_lab, "EVERYONE"), (closed_lab, "its owners only")):
@@ -149,7 +149,7 @@ def test_a_dry_run_lists_every_file_and_who_sees_it_and_writes_nothing(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_files_that_are_no_more_go_and_those_of_others_stay(
+def test_removed_files_are_deleted_and_foreign_files_kept(
     published: Any, open_lab: Any, hub: LoopbackHub
 ) -> None:
     from huggingface_hub import HfApi
@@ -169,7 +169,7 @@ def test_files_that_are_no_more_go_and_those_of_others_stay(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_large_files_in_parts_and_long_lists_in_pages(
+def test_multipart_uploads_and_paged_listings(
     published: Any, open_lab: Any, hub: LoopbackHub
 ) -> None:
     hub.part_size, hub.page_size = 5000, 2
@@ -186,9 +186,7 @@ def test_large_files_in_parts_and_long_lists_in_pages(
     reason="HF_WBC_PREPARED_ACEVEDO_20 does not say where the whole dataset lies, prepared",
 )
 @pytest.mark.slow
-def test_the_whole_acevedo_20_comes_back_the_same(
-    published: Any, client_env: Any, hub: LoopbackHub
-) -> None:
+def test_complete_acevedo_20_round_trips(published: Any, client_env: Any, hub: LoopbackHub) -> None:
     folder = Path(os.environ["HF_WBC_PREPARED_ACEVEDO_20"])
     status, words = published("dataset", str(folder), "--to", "lab/wbc-acevedo-20")
     assert status == 0, words

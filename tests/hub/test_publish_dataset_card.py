@@ -23,7 +23,7 @@ def card(folder: Path, source: ArchiveSpec) -> str:
     return file.decode()
 
 
-def test_it_differs_from_the_folders_own_in_place_and_picture_alone(
+def test_card_differs_from_local_one_only_in_location_and_figure(
     prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec]
 ) -> None:
     own = (prepared["lab_a"] / "README.md").read_text().splitlines()
@@ -40,7 +40,7 @@ def test_it_differs_from_the_folders_own_in_place_and_picture_alone(
     ]
 
 
-def test_a_card_of_an_earlier_release_is_completed_too(labs: Mapping[str, ArchiveSpec]) -> None:
+def test_card_of_earlier_release_is_completed_too(labs: Mapping[str, ArchiveSpec]) -> None:
     text = 'place = "build/lab_a"  # or\ncells = load_dataset(place, "cropped", split="train")\n'
     new = published_card(text, labs["lab_a"], card_location(TO))
     assert new.splitlines() == [
@@ -49,7 +49,7 @@ def test_a_card_of_an_earlier_release_is_completed_too(labs: Mapping[str, Archiv
     ]
 
 
-def test_the_picture_shows_the_counts_of_the_rows(
+def test_figure_shows_counts_of_rows(
     prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import hf_wbc.plots.class_distribution as plots
@@ -75,7 +75,7 @@ def test_the_picture_shows_the_counts_of_the_rows(
     assert f"| Images | {total} |" in text
 
 
-def test_what_must_not_be_passed_on_has_the_words_of_a_gate(
+def test_restricted_dataset_card_has_gate_prompt(
     prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec]
 ) -> None:
     private = replace(labs["lab_a"], redistributable=False)

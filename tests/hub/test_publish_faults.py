@@ -168,7 +168,7 @@ FAULTS = ("the connection drops", "the Hub dies", "the publisher is killed")
         pytest.param(200, id="200", marks=pytest.mark.slow),
     ],
 )
-def test_at_any_byte_a_fault_leaves_the_old_state_or_the_new_and_repeating_completes_it(
+def test_fault_at_any_byte_leaves_old_or_new_state_and_can_resume(
     hub: LoopbackHub,
     publisher: Publisher,
     states: tuple[Path, Path],
@@ -199,7 +199,7 @@ def test_at_any_byte_a_fault_leaves_the_old_state_or_the_new_and_repeating_compl
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_folder_is_whole_wherever_its_publisher_is_killed(
+def test_killed_publication_leaves_folder_complete(
     publisher: Publisher, states: tuple[Path, Path], tmp_path: Path, num_points: int
 ) -> None:
     old, new = states

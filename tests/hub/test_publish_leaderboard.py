@@ -1,4 +1,4 @@
-"""A stranger's model joins the leaderboard by one pull request; the Space is one static page."""
+"""Anyone's model joins the leaderboard by one pull request; the Space is one static page."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def write_benchmark(folder: Path, *, notes: str = "95 % interval 0.400 to 0.600"
     return folder
 
 
-def test_nothing_that_a_stranger_writes_becomes_markup(tmp_path: Path) -> None:
+def test_untrusted_text_is_never_rendered_as_markup(tmp_path: Path) -> None:
     folder = write_benchmark(tmp_path)
     (folder / ".eval_results" / "a--<img src=x>.yaml").write_text("[]")
     page = leaderboard_page(read_leaderboard(folder))
@@ -39,7 +39,7 @@ def test_nothing_that_a_stranger_writes_becomes_markup(tmp_path: Path) -> None:
     assert "http" not in page.replace('href="results.json"', "")
 
 
-def test_the_space_is_a_static_page_with_data_and_card(tmp_path: Path) -> None:
+def test_space_is_a_static_page_with_data_and_card(tmp_path: Path) -> None:
     said: list[str] = []
     folder = write_benchmark(tmp_path)
     (folder / ".eval_results" / "a--b.yaml").write_text("[]")
@@ -55,13 +55,13 @@ def test_the_space_is_a_static_page_with_data_and_card(tmp_path: Path) -> None:
     assert parse_destination("lab/board", "leaderboard").repo_type == "space"  # type: ignore[union-attr]
 
 
-def test_a_benchmark_without_results_has_no_leaderboard(tmp_path: Path) -> None:
+def test_benchmark_without_results_has_no_leaderboard(tmp_path: Path) -> None:
     (tmp_path / EVAL_FILE).write_bytes(eval_yaml("home", "Home", 120, 9))
     with pytest.raises(ValueError, match="hf-wbc submit"):
         leaderboard_publication(str(tmp_path), print)
 
 
-def test_a_model_that_does_not_exist_is_left_out(
+def test_missing_model_is_left_out(
     hub: LoopbackHub, tmp_path: Path, published: Callable[..., tuple[int, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

@@ -83,7 +83,7 @@ def everything(
 
 @pytest.mark.slow  # runs in a fresh, bare environment
 @pytest.mark.ci
-def test_datasets_and_models_say_the_same_to_others(
+def test_plain_libraries_load_datasets_and_models_equally(
     everything: dict[str, list[str]],
     prepared: Mapping[str, Path],
     runs: Mapping[str, Path],

@@ -18,7 +18,7 @@ from hf_wbc.inference.predictor import Predictor
 @pytest.mark.parametrize("with_reference", [True, False])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_published_model_answers_as_its_folder_does(
+def test_published_model_matches_local_model(
     hub: LoopbackHub,
     laboratories: tuple[str, str],
     tiny_model: str,

@@ -28,7 +28,7 @@ def run(runs: Mapping[str, Path], prepared: Mapping[str, Path], tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_pictures_of_cells_that_may_not_be_passed_on_are_in_no_public_file(
+def test_restricted_thumbnails_are_in_no_public_file(
     run: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
     shown = pq.read_table(run / REFERENCE_FILE)["thumbnail"].drop_null().to_pylist()
@@ -45,7 +45,7 @@ def test_pictures_of_cells_that_may_not_be_passed_on_are_in_no_public_file(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_reference_of_cells_that_may_be_passed_on_goes_with_the_model(
+def test_redistributable_reference_is_published_with_model(
     run: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
     assert model_publication(run, TO, labs).files[REFERENCE_FILE] == run / REFERENCE_FILE
@@ -56,7 +56,7 @@ def test_a_reference_of_cells_that_may_be_passed_on_goes_with_the_model(
     )  # lab_b is not part of it
 
 
-def test_a_damaged_reference_is_named(run: Path, labs: Mapping[str, ArchiveSpec]) -> None:
+def test_damaged_reference_is_reported(run: Path, labs: Mapping[str, ArchiveSpec]) -> None:
     (run / REFERENCE_FILE).write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"reference\.parquet is damaged .*hf-wbc reference"):
         model_publication(run, TO, labs)

@@ -21,7 +21,7 @@ from hf_wbc.hub.publish import publish
         ("bob", "would belong to lab, and bob is not a member there; choose from bob"),
     ],
 )
-def test_a_token_that_cannot_write_is_told_what_is_wrong_with_it(
+def test_token_without_write_access_is_refused(
     hub: LoopbackHub, log_in: Callable[[str | None], None], who: str | None, words: str
 ) -> None:
     log_in(who)
@@ -31,7 +31,7 @@ def test_a_token_that_cannot_write_is_told_what_is_wrong_with_it(
     assert not (hub.store.root / "datasets").exists()
 
 
-def test_a_fine_grained_token_writes_to_what_exists_and_cannot_create(
+def test_fine_grained_token_writes_to_existing_repo_but_cannot_create(
     hub: LoopbackHub, log_in: Callable[[str | None], None]
 ) -> None:
     log_in("fine")
@@ -44,25 +44,25 @@ def test_a_fine_grained_token_writes_to_what_exists_and_cannot_create(
     assert hub.repo("dataset", "lab/cells").refs("tags") == {"v1": commit}
 
 
-def test_a_name_that_is_another_type_of_repository_is_refused(hub: LoopbackHub) -> None:
+def test_name_of_another_repository_type_is_refused(hub: LoopbackHub) -> None:
     hub.store.create("models", "lab/cells", private=False, sdk=None, author="carol")
     with pytest.raises(ValueError, match="lab/cells is a model on the Hub, and this would be a d"):
         publish(small(), CELLS)
 
 
-def test_a_name_that_holds_something_else_is_refused(hub: LoopbackHub) -> None:
+def test_repo_with_different_content_is_refused(hub: LoopbackHub) -> None:
     publish(small("study"), CELLS)
     with pytest.raises(ValueError, match="contains a study, and this is a dataset; choose another"):
         publish(small(), CELLS)
 
 
-def test_private_files_never_go_where_everybody_looks(hub: LoopbackHub) -> None:
+def test_private_files_never_go_to_a_public_repo(hub: LoopbackHub) -> None:
     hub.store.create("datasets", "lab/cells", private=False, sdk=None, author="alice")
     with pytest.raises(ValueError, match="is public, and this publication is private"):
         publish(small(), CELLS)
 
 
-def test_what_was_private_does_not_become_public(hub: LoopbackHub) -> None:
+def test_private_repo_never_becomes_public(hub: LoopbackHub) -> None:
     hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="alice")
     said: list[str] = []
     publish(small(public=True), CELLS, on_event=said.append)
@@ -70,21 +70,21 @@ def test_what_was_private_does_not_become_public(hub: LoopbackHub) -> None:
     assert any("stays private" in line for line in said)
 
 
-def test_images_that_nobody_may_pass_on_are_never_public(published: Any, closed_lab: Any) -> None:
+def test_non_redistributable_images_are_never_public(published: Any, closed_lab: Any) -> None:
     status, words = published(*closed_lab.words, "--to", "lab/cells", "--public")
     assert status == 1
     assert "the license of closed_lab (other) does not permit redistributing its images" in words
 
 
 @pytest.mark.parametrize("name", ["wbc_1", "wbc_2"])
-def test_the_challenges_own_images_are_never_public(name: str) -> None:
+def test_challenge_images_are_never_public(name: str) -> None:
     import dataset_scripts
 
     assert not dataset_scripts.known()[name].redistributable
     assert dataset_scripts.known()[f"toy_{name}"].redistributable
 
 
-def test_a_tag_never_changes(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_tag_never_changes(hub: LoopbackHub, tmp_path: Path) -> None:
     for destination in (CELLS, PublishFolder(tmp_path / "share/cells")):
         first = Publication("dataset", {"README.md": CARD}, False, "Publish", "final")
         second = Publication("dataset", {"README.md": CARD + b"more"}, False, "Publish", "final")
@@ -97,7 +97,7 @@ def test_a_tag_never_changes(hub: LoopbackHub, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_dataset_does_not_take_the_place_of_another(
+def test_dataset_does_not_replace_another(
     published: Any, open_lab: Any, closed_lab: Any, tmp_path: Path
 ) -> None:
     for to in ("lab/cells", str(tmp_path / "share/cells")):
@@ -107,9 +107,7 @@ def test_a_dataset_does_not_take_the_place_of_another(
         assert "contains the dataset closed_lab, and this is open_lab; choose another --to" in words
 
 
-def test_publishing_an_old_tag_again_leaves_what_is_newest(
-    hub: LoopbackHub, tmp_path: Path
-) -> None:
+def test_republishing_old_tag_keeps_newest_content(hub: LoopbackHub, tmp_path: Path) -> None:
     old = Publication("dataset", {"README.md": CARD, "a.txt": b"1"}, False, "Publish", "v1")
     for destination in (CELLS, PublishFolder(tmp_path / "share/cells")):
         first = publish(old, destination)

@@ -50,7 +50,7 @@ def space(tmp_path: Path) -> Path:
     return folder
 
 
-def test_its_app_runs_where_hf_wbc_is_not_installed(space: Path, tmp_path: Path) -> None:
+def test_app_runs_without_hf_wbc_installed(space: Path, tmp_path: Path) -> None:
     to = parse_destination(str(tmp_path / "published"), "space")
     publish(space_publication(str(space), to), to)
     installed = sysconfig.get_paths()["purelib"]  # without additions from its .pth files
@@ -70,7 +70,7 @@ def test_its_app_runs_where_hf_wbc_is_not_installed(space: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_the_demo_starts_from_its_published_folder(tmp_path: Path) -> None:
+def test_demo_starts_from_its_published_folder(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="the app extra is not installed")
     to = parse_destination(str(tmp_path / "wbc"), "space")
     publish(space_publication("wbc", to), to)
@@ -115,7 +115,7 @@ def _page(url: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
     raise AssertionError(log.read_text(encoding="utf-8"))
 
 
-def test_its_requirements_are_the_packages_own_and_its_own_come_first(space: Path) -> None:
+def test_requirements_are_merged_and_space_pins_come_first(space: Path) -> None:
     file = space_publication(str(space), TO).files["requirements.txt"]
     assert isinstance(file, bytes)
     lines = file.decode().splitlines()
@@ -126,7 +126,7 @@ def test_its_requirements_are_the_packages_own_and_its_own_come_first(space: Pat
     assert not any(line.startswith(("hf_wbc", "hf-wbc")) for line in lines)
 
 
-def test_the_package_is_whole_and_holds_no_compiled_or_hidden_file() -> None:
+def test_package_is_complete_without_compiled_or_hidden_files() -> None:
     files = package_files()
     for path in (ROOT / "hf_wbc").rglob("*.py"):
         assert files[path.relative_to(ROOT).as_posix()] == path
@@ -135,14 +135,14 @@ def test_the_package_is_whole_and_holds_no_compiled_or_hidden_file() -> None:
     assert not [name for name in files if "__pycache__" in name or "/." in name]
 
 
-def test_a_space_that_does_not_import_the_package_is_left_as_it_is(space: Path) -> None:
+def test_space_not_importing_the_package_is_unchanged(space: Path) -> None:
     (space / "app.py").write_text("import gradio\n")
     assert set(space_publication(str(space), TO).files) == {
         "README.md", "app.py", "requirements.txt",
     }  # fmt: skip
 
 
-def test_anyones_own_space_is_private_unless_told_and_the_metric_public(space: Path) -> None:
+def test_custom_space_is_private_and_metric_public_by_default(space: Path) -> None:
     assert space_publication(str(space), TO).public is False
     assert space_publication(str(space), TO, public=True).public is True
     to = parse_destination("lab/wbc_macro_f1", "metric")
@@ -150,7 +150,7 @@ def test_anyones_own_space_is_private_unless_told_and_the_metric_public(space: P
     assert metric_publication("wbc_macro_f1", to, public=False).public is False
 
 
-def test_the_metric_is_the_shipped_folder() -> None:
+def test_metric_is_the_shipped_folder() -> None:
     files = metric_publication(
         "wbc_macro_f1", parse_destination("lab/wbc_macro_f1", "metric")
     ).files
@@ -170,7 +170,7 @@ def test_the_metric_is_the_shipped_folder() -> None:
         ),
     ],
 )
-def test_a_space_that_would_not_start_is_refused(
+def test_space_that_would_not_start_is_refused(
     space: Path, change: tuple[str, str], message: str
 ) -> None:
     (space / change[0]).write_text(change[1])
@@ -178,7 +178,7 @@ def test_a_space_that_would_not_start_is_refused(
         space_publication(str(space), TO)
 
 
-def test_a_metric_under_another_name_is_refused() -> None:
+def test_metric_under_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"would look for f1.py; end it in wbc_macro"):
         metric_publication("wbc_macro_f1", parse_destination("lab/f1", "metric"))
 
@@ -190,7 +190,7 @@ def shown(hub: Any, runs: Mapping[str, Path], labs: Mapping[str, ArchiveSpec]) -
     publish(model_publication(runs["vit"], to, labs, public=False), to)
 
 
-def test_a_space_is_told_which_model_it_shows(
+def test_space_gets_its_model_as_variable(
     hub: Any, shown: None, space: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["publish", "space", str(space), "--model", "lab/wbc-vit@v1", "--to"]
@@ -214,7 +214,7 @@ def test_a_space_is_told_which_model_it_shows(
         ("lab/empty", "lab/empty"),
     ],
 )
-def test_a_space_without_a_model_that_loads_is_not_published(
+def test_space_with_unloadable_model_is_not_published(
     hub: Any, shown: None, space: Path, tiny_convnext: str, capsys: pytest.CaptureFixture[str],
     model: str, message: str,
 ) -> None:  # fmt: skip
@@ -228,7 +228,7 @@ def test_a_space_without_a_model_that_loads_is_not_published(
     assert not hub.store.find("spaces", "lab/x")
 
 
-def test_a_public_space_does_not_show_cells_of_a_private_model(
+def test_public_space_does_not_show_cells_of_private_model(
     hub: Any, shown: None, space: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["publish", "space", str(space), "--model", "lab/wbc-vit", "--to", "lab/wbc"]
@@ -244,7 +244,7 @@ def test_a_public_space_does_not_show_cells_of_a_private_model(
     assert main(words) == 0
 
 
-def test_a_space_that_is_nowhere_is_named() -> None:
+def test_unknown_space_is_reported() -> None:
     with pytest.raises(
         ValueError, match="nope is neither a folder nor a shipped Space; choose from wbc"
     ):

@@ -1,4 +1,4 @@
-"""Records of a model become entries of its result file; a record of anything else is named."""
+"""Records of a model become entries of its result file; unrelated records are reported."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ EVERY = [
 ]  # fmt: skip
 
 
-def test_every_record_becomes_an_entry_that_the_hubs_library_reads() -> None:
+def test_every_record_becomes_an_entry_parsed_by_hub_library() -> None:
     entries = record_entries(EVERY, BENCHMARKS, "sha256:1", "2026-11-30")
     parsed = parse_eval_result_entries(yaml.safe_load(results_yaml(entries)))
     assert [(each.task_id, each.value) for each in parsed] == [
@@ -70,6 +70,6 @@ def test_every_record_becomes_an_entry_that_the_hubs_library_reads() -> None:
         (evaluation("home", data={"name": "home", "ref": "", "revision": "c"}), "again"),
     ],
 )  # fmt: skip
-def test_a_record_of_anything_else_is_named(record: dict[str, Any], said: str) -> None:
+def test_unrelated_record_is_reported(record: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         record_entries([record], BENCHMARKS, "sha256:1")

@@ -1,4 +1,4 @@
-"""A published dataset is a benchmark, and a stranger submits a model's score by a pull request."""
+"""A published dataset is a benchmark, and anyone can submit a model's score by a pull request."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def benchmark(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_one_pull_request_puts_a_strangers_model_on_the_leaderboard(
+def test_external_model_joins_leaderboard_by_one_pull_request(
     benchmark: LoopbackHub, published: Callable[..., tuple[int, str]], tmp_path: Path,
     log_in: Callable[[str | None], None], capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -68,7 +68,7 @@ def test_one_pull_request_puts_a_strangers_model_on_the_leaderboard(
     assert f"{benchmark.url}/lab/toy" in page and f"{score['value']:.3f}" in page
 
 
-def test_the_models_own_repository_may_get_the_file(
+def test_pull_request_can_go_to_the_model_repository(
     benchmark: LoopbackHub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["submit", "lab/toy", "--to", "lab/cells", "--out", str(tmp_path / "out")]
@@ -79,7 +79,7 @@ def test_the_models_own_repository_may_get_the_file(
     assert entry["dataset"]["task_id"] == "open_lab"
 
 
-def test_a_model_with_other_labels_is_named(
+def test_model_with_other_labels_is_reported(
     benchmark: LoopbackHub, tiny_convnext: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from huggingface_hub import HfApi
@@ -92,7 +92,7 @@ def test_a_model_with_other_labels_is_named(
     assert "lab/foreign" in said and "LABEL_0" in said
 
 
-def test_what_is_not_there_is_named(
+def test_missing_model_or_dataset_is_reported(
     benchmark: LoopbackHub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for model, to, said in (

@@ -27,7 +27,7 @@ TO = parse_destination("lab/wbc-vit", "model")
 
 
 class Stopped(Exception):
-    """Stands for any machine failure."""
+    """Stands in for any machine failure."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def predictions(folder: RunFolder) -> list[dict[str, Any]]:
     return rows
 
 
-def test_what_a_run_trained_on_is_recorded_by_its_commit(
+def test_record_contains_commit_of_training_data(
     on_hub: TrainConfig, runs: Mapping[str, Path], tmp_path: Path
 ) -> None:
     api = HfApi()
@@ -91,7 +91,7 @@ def test_what_a_run_trained_on_is_recorded_by_its_commit(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_pushed_run_is_trained_anew_to_the_same_answers_by_its_name_on_the_hub(
+def test_pushed_run_is_reproduced_from_the_hub(
     on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path
 ) -> None:
     keeper = push(public=False)
@@ -114,7 +114,7 @@ def test_a_pushed_run_is_trained_anew_to_the_same_answers_by_its_name_on_the_hub
     assert predictions(again) == predictions(first)
 
 
-def test_a_flag_changes_what_a_published_run_says_and_keeps_the_rest(
+def test_flags_override_published_configuration(
     runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[TrainConfig] = []
@@ -140,7 +140,7 @@ def test_a_flag_changes_what_a_published_run_says_and_keeps_the_rest(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_machine_that_died_is_taken_over_by_another_one(
+def test_another_machine_resumes_a_stopped_run(
     on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path, said: list[str]
 ) -> None:
     whole = run(on_hub, tmp_path / "whole", tmp_path / "cache")
@@ -170,7 +170,7 @@ def test_a_machine_that_died_is_taken_over_by_another_one(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_refused_checkpoint_is_told_and_the_run_goes_on(
+def test_rejected_checkpoint_is_reported_and_training_continues(
     hub: Any,
     on_hub: TrainConfig,
     push: Callable[..., TrainingPush],
@@ -195,7 +195,7 @@ def test_a_refused_checkpoint_is_told_and_the_run_goes_on(
         ("nobody", "rejects the token"),
     ],
 )
-def test_who_may_not_push_is_told_before_anything_is_trained(
+def test_missing_permission_is_reported_before_training(
     hub: Any,
     log_in: Callable[[str | None], None],
     push: Callable[..., TrainingPush],
@@ -209,7 +209,7 @@ def test_who_may_not_push_is_told_before_anything_is_trained(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_what_is_pushed_holds_no_path_of_this_machine(
+def test_pushed_files_contain_no_local_paths(
     hub: Any,
     config: TrainConfig,
     push: Callable[..., TrainingPush],
@@ -230,7 +230,7 @@ def test_what_is_pushed_holds_no_path_of_this_machine(
     assert record["config"]["data"]["sources"] == ["lab_a"]
 
 
-def test_a_folder_gets_the_model_and_no_checkpoints(
+def test_folder_gets_the_model_but_no_checkpoints(
     runs: Mapping[str, Path], labs: Mapping[str, ArchiveSpec], tmp_path: Path
 ) -> None:
     to = parse_destination(str(tmp_path / "shared"), "model")
@@ -243,13 +243,13 @@ def test_a_folder_gets_the_model_and_no_checkpoints(
         assert not list(place.glob("checkpoint*"))
 
 
-def test_a_flag_without_a_run_is_a_mistake_of_the_arguments() -> None:
+def test_config_flag_without_value_exits_with_2() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["train", "--sources", "a", "--config"])
     assert ended.value.code == 2
 
 
-def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
+def test_unavailable_private_data_is_reported_before_loading(
     runs: Mapping[str, Path], labs: Mapping[str, ArchiveSpec], tmp_path: Path, config: TrainConfig,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -271,6 +271,6 @@ def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
         (".", "has no record.json; give a model that"),
     ],
 )
-def test_a_run_that_is_not_there_is_named(hub: Any, ref: str, message: str) -> None:
+def test_missing_run_is_reported(hub: Any, ref: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         published_config(ref)

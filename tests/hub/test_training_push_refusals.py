@@ -88,7 +88,7 @@ REFUSED: Mapping[str, tuple[str, Prepare, dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.slow
 @pytest.mark.ci
-def test_it_is_refused_before_anything_is_trained_in_the_words_of_the_end(
+def test_push_is_refused_before_training_with_final_message(
     hub: LoopbackHub,
     log_in: Callable[[str | None], None],
     runs: Mapping[str, Path],
@@ -116,7 +116,7 @@ def test_it_is_refused_before_anything_is_trained_in_the_words_of_the_end(
 @pytest.mark.parametrize("card", ["keep", "replace"])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_decision_about_the_card_is_taken_and_remembered_to_the_end(
+def test_card_decision_applies_until_the_end(
     hub: LoopbackHub, runs: Mapping[str, Path], card: Any
 ) -> None:
     edited(hub, lambda: publish(model_publication(runs["vit"], TO, {}), TO))
@@ -127,7 +127,7 @@ def test_a_decision_about_the_card_is_taken_and_remembered_to_the_end(
     assert ("Ask Dr. K." in text) == (card == "keep")
 
 
-def test_a_repository_is_made_as_private_as_what_comes(
+def test_repository_is_created_with_visibility_of_its_content(
     hub: LoopbackHub, labs: Mapping[str, ArchiveSpec]
 ) -> None:
     TrainingPush(TO, labs, print).begin(["lab_a", "unheard_of"])
@@ -145,7 +145,7 @@ def test_a_repository_is_made_as_private_as_what_comes(
         ("shared@final/mine.txt", "shared@final exists with other content"),
     ],
 )
-def test_a_folder_that_cannot_be_published_to_is_told_before(
+def test_unusable_folder_is_reported_before_training(
     tmp_path: Path, there: str, message: str
 ) -> None:
     (tmp_path / there).parent.mkdir(exist_ok=True)
@@ -155,7 +155,7 @@ def test_a_folder_that_cannot_be_published_to_is_told_before(
         TrainingPush(destination, {}, print, tag="final").begin(["lab_a"])
 
 
-def test_the_command_asks_before_anything_is_embedded_or_trained(
+def test_train_checks_push_before_embedding_or_training(
     hub: LoopbackHub,
     config: TrainConfig,
     tmp_path: Path,
@@ -188,7 +188,7 @@ def test_the_command_asks_before_anything_is_embedded_or_trained(
     "flags",
     [["--public"], ["--private"], ["--tag", "v1"], ["--license", "mit"], ["--card", "keep"]],
 )
-def test_how_to_publish_is_nothing_without_where(
+def test_publishing_flags_require_push_to(
     flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "--sources", "nowhere", *flags]) == 1

@@ -36,7 +36,7 @@ def write_table(path: Path, lab: str) -> Path:
     return path
 
 
-def test_a_head_is_trained_scored_and_saved_beside_the_model(
+def test_head_is_trained_scored_and_saved_with_model(
     lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "FEWEST_CELLS", 10)
@@ -56,7 +56,7 @@ def test_a_head_is_trained_scored_and_saved_beside_the_model(
         assert (name in head.reliable) == (head.facts["f1"][name] >= 0.95)
 
 
-def test_cells_that_do_not_join_are_named(lab: str, tmp_path: Path) -> None:
+def test_unmatched_cells_are_reported(lab: str, tmp_path: Path) -> None:
     path = tmp_path / "attributes.csv"
     path.write_text(HEADER + "XX_1.jpg,x,yes,big\n")
     with pytest.raises(ValueError, match=r"only 0 train cells .* the table's like XX_1.jpg"):
@@ -73,7 +73,7 @@ def test_cells_that_do_not_join_are_named(lab: str, tmp_path: Path) -> None:
         (HEADER + 'a,x,yes,"big\n', "line 2"),
     ],
 )
-def test_a_damaged_table_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_damaged_table_is_reported(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "attributes.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=said):
@@ -82,7 +82,7 @@ def test_a_damaged_table_is_named(tmp_path: Path, text: str, said: str) -> None:
         read_attributes([tmp_path / "none.csv"])
 
 
-def test_the_public_table_has_eleven_attributes(shared: Path) -> None:
+def test_public_table_has_eleven_attributes(shared: Path) -> None:
     folder = shared / "data/wbcatt"
     if not folder.is_dir():
         pytest.skip("no ../shared/data/wbcatt")

@@ -81,7 +81,7 @@ def assert_alike(found: Path, expected: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_killed_prediction_goes_on_where_it_was(
+def test_killed_prediction_resumes(
     model: str, cells: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "a.parquet"
@@ -112,9 +112,7 @@ def test_a_killed_prediction_goes_on_where_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
-def test_other_images_are_not_taken_for_those_that_are_done(
-    model: str, cells: Path, tmp_path: Path
-) -> None:
+def test_changed_images_are_predicted_again(model: str, cells: Path, tmp_path: Path) -> None:
     copy, out = tmp_path / "cells", tmp_path / "a.parquet"
     copy.mkdir()
     for path in sorted(cells.iterdir())[:3]:
@@ -142,7 +140,7 @@ def test_two_processes_share_the_work(model: str, cells: Path, whole: Path, tmp_
     assert_alike(out, whole)
 
 
-def test_a_second_command_waits_for_nobody(
+def test_concurrent_command_is_refused(
     model: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hf_wbc.preparation.work_folder import lock_work_folder
@@ -153,7 +151,7 @@ def test_a_second_command_waits_for_nobody(
     assert "another process is building" in capsys.readouterr().err
 
 
-def test_sets_and_rejections_stand_in_the_file(
+def test_prediction_sets_and_rejections_are_written(
     model: str, cells: Path, whole: Path, tmp_path: Path
 ) -> None:
     rows = pq.read_table(whole).to_pylist()
@@ -174,7 +172,9 @@ def test_sets_and_rejections_stand_in_the_file(
         assert line["rejected"] == str(row["rejected"]) and line["predicted"] in NAMES
 
 
-def test_a_model_without_sets_leaves_them_empty(model: str, cells: Path, tmp_path: Path) -> None:
+def test_model_without_prediction_sets_leaves_columns_empty(
+    model: str, cells: Path, tmp_path: Path
+) -> None:
     loaded = load_trained(model)
     save_classifier(loaded.classifier, loaded.processor, tmp_path / "model")
     one = tmp_path / "one"
@@ -185,7 +185,7 @@ def test_a_model_without_sets_leaves_them_empty(model: str, cells: Path, tmp_pat
     assert row["conformal"] is None and row["rejected"] is None
 
 
-def test_what_bf16_costs_is_said(
+def test_effect_of_bf16_is_reported(
     model: str, laboratories: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.csv"
@@ -195,6 +195,6 @@ def test_what_bf16_costs_is_said(
     assert "bf16 changed" in said and "on 88 cells; macro-F1" in said
 
 
-def test_blocks_are_of_one_size() -> None:
+def test_num_blocks_rounds_up() -> None:
     assert image_blocks.num_blocks(0) == 0 and image_blocks.num_blocks(1) == 1
     assert image_blocks.num_blocks(2 * image_blocks.BLOCK + 1) == 3

@@ -1,4 +1,4 @@
-"""A model is measured in laboratories that know different classes, and by its features."""
+"""A model is scored in laboratories with different classes, and by its features."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ from hf_wbc.taxonomy import NAMES, UNLABELED, class_id
 TOY = str(shipped("spaces/wbc/toy_model"))
 
 
-def test_merges_and_classes_depend_on_the_cells_of_a_laboratory() -> None:
+def test_merged_and_scored_classes_depend_on_the_laboratory() -> None:
     segmented, banded = class_id("neutrophil_segmented"), class_id("neutrophil_banded")
     labels = np.repeat([segmented, class_id("monocyte"), class_id("basophil")], [30, 10, 9])
     chosen = ("monocyte", "neutrophil_segmented")
@@ -32,7 +32,7 @@ def test_merges_and_classes_depend_on_the_cells_of_a_laboratory() -> None:
     assert scored_classes(labels[:3], ()) == ((), ())
 
 
-def test_the_records_of_two_laboratories_become_entries(
+def test_records_of_two_laboratories_become_entries(
     make_domain: Callable[..., Any], tmp_path: Path
 ) -> None:
     refs = [

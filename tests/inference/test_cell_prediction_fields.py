@@ -28,13 +28,13 @@ def warnings_of(pixels: np.ndarray, um_per_px: float = 0.1) -> tuple[str, ...]:
     return image_warnings(pixels, frame, None)
 
 
-def test_one_cell_is_one_cell() -> None:
+def test_single_cell_is_not_a_field() -> None:
     assert not is_field(warnings_of(cells((180, 180))))
     lobes = cells((150, 180), (215, 180), (180, 215), diameter=45)
     assert count_nuclei(lobes, 0.1) <= 1 and not is_field(warnings_of(lobes))
 
 
-def test_another_cell_beside_the_framed_one_is_named_and_not_in_its_way() -> None:
+def test_neighboring_cell_is_reported_but_harmless() -> None:
     found = warnings_of(cells((120, 180), (300, 60), side=400))
     assert not is_field(found) and any("another cell" in each for each in found)
 
@@ -48,11 +48,11 @@ def test_another_cell_beside_the_framed_one_is_named_and_not_in_its_way() -> Non
     ],
     ids=["two touching", "three", "too large"],
 )
-def test_several_cells_or_too_large_an_image_is_no_cell(pixels: np.ndarray) -> None:
+def test_several_cells_or_oversized_image_is_a_field(pixels: np.ndarray) -> None:
     assert is_field(warnings_of(pixels))
 
 
-def test_a_real_field_is_no_cell() -> None:
+def test_real_field_is_not_a_single_cell() -> None:
     if not FIELDS.is_dir():
         pytest.skip(f"{FIELDS} is absent")
     pixels = np.asarray(Image.open(sorted(FIELDS.glob("*.jpg"))[0]).convert("RGB"))

@@ -1,4 +1,4 @@
-"""Soups and ensembles are ordinary trained models, and hold what they are said to average."""
+"""Soups and ensembles are ordinary trained models, and contain the averages that they promise."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def images(num: int = 3) -> torch.Tensor:
     return torch.randn(num, 3, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-def test_an_ensemble_averages_the_logits_of_its_members(trained: list[str]) -> None:
+def test_ensemble_averages_logits_of_its_members(trained: list[str]) -> None:
     members = [load_trained(name).classifier for name in trained]
     ensemble = build_ensemble(members)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_an_ensemble_averages_the_logits_of_its_members(trained: list[str]) -> N
     assert features.shape == (3, sum(member.num_features for member in members))
 
 
-def test_a_class_that_one_member_lacks_is_averaged_over_the_others(trained: list[str]) -> None:
+def test_class_missing_from_one_member_is_averaged_over_others(trained: list[str]) -> None:
     members = [load_trained(name).classifier for name in trained[:2]]
     present = torch.ones(11, dtype=torch.bool)
     present[3] = present[5] = False
@@ -72,7 +72,7 @@ def test_a_class_that_one_member_lacks_is_averaged_over_the_others(trained: list
     assert (logits[:, 5] < ABSENT_BIAS / 2).all()
 
 
-def test_a_saved_ensemble_is_used_like_any_model(
+def test_saved_ensemble_works_like_any_model(
     trained: list[str], laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "both"
@@ -113,7 +113,7 @@ def test_conformal_sets_and_reject_options_of_an_ensemble_are_fitted_on_its_own_
     assert record["calibration"]["conformal"]["marginal"]["coverage"] >= 0.9
 
 
-def test_a_soup_is_the_weighted_mean_of_the_weights(trained: list[str]) -> None:
+def test_soup_is_weighted_mean_of_weights(trained: list[str]) -> None:
     members = [load_trained(name).classifier for name in trained[:2]]
     soup = average_weights(members, (1, 3)).state_dict()
     for name, tensor in members[0].state_dict().items():
@@ -121,7 +121,7 @@ def test_a_soup_is_the_weighted_mean_of_the_weights(trained: list[str]) -> None:
         torch.testing.assert_close(soup[name], 0.25 * tensor + 0.75 * other)
 
 
-def test_a_soup_computes_batch_norm_statistics_again(
+def test_soup_recomputes_batch_norm_statistics(
     laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
@@ -139,7 +139,7 @@ def test_a_soup_computes_batch_norm_statistics_again(
     assert norms and all(norm.running_mean.abs().max() > 1e-4 for norm in norms)
 
 
-def test_the_command_writes_the_model_and_how_it_was_made(
+def test_combine_writes_model_and_its_provenance(
     trained: list[str], laboratories: tuple[str, str], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -153,7 +153,7 @@ def test_the_command_writes_the_model_and_how_it_was_made(
     assert main(words) == 1 and "exists" in capsys.readouterr().err
 
 
-def test_what_cannot_be_combined_is_refused_before_anything_is_written(
+def test_invalid_combinations_are_refused_before_writing(
     trained: list[str], laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     out, sources = tmp_path / "out", laboratories[:1]
@@ -170,7 +170,7 @@ def test_what_cannot_be_combined_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
-def test_a_damaged_ensemble_is_refused(trained: list[str], tmp_path: Path) -> None:
+def test_damaged_ensemble_is_refused(trained: list[str], tmp_path: Path) -> None:
     build_ensemble([load_trained(name).classifier for name in trained[:2]]).model.save_pretrained(
         tmp_path
     )

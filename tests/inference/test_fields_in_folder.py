@@ -31,7 +31,7 @@ def found(folder, **options):
     return find_image_folder(str(folder), PredictOptions(UM_PER_PX, **options))
 
 
-def test_a_field_is_replaced_by_its_cells(folder):
+def test_field_is_replaced_by_its_cells(folder):
     images = found(folder)
     assert images.names == ("field.png#1", "field.png#2", "one.png")
     assert any("field.png" in note and "2 cells" in note for note in images.notes)
@@ -41,11 +41,11 @@ def test_a_field_is_replaced_by_its_cells(folder):
         assert (square[30:34, 30:34, 2] > square[30:34, 30:34, 1] + 40).all()
 
 
-def test_the_center_can_be_asked_for(folder):
+def test_center_only_keeps_the_field_as_one_image(folder):
     assert found(folder, center_only=True).names == ("field.png", "one.png")
 
 
-def test_a_field_without_a_cell_is_named(folder):
+def test_field_without_cells_is_reported(folder):
     Image.fromarray(draw_field(white=())).save(folder / "empty.png")
     assert any("without a white cell: empty.png" in note for note in found(folder).notes)
     for name in ("field.png", "one.png"):
@@ -54,7 +54,7 @@ def test_a_field_without_a_cell_is_named(folder):
         found(folder)
 
 
-def test_a_damaged_field_is_reported_when_it_is_read(folder):
+def test_damaged_field_is_reported_when_read(folder):
     data = (folder / "field.png").read_bytes()
     (folder / "field.png").write_bytes(data[: len(data) // 2])
     images = found(folder)
@@ -63,7 +63,7 @@ def test_a_damaged_field_is_reported_when_it_is_read(folder):
     assert "field.png" in block.faults[0]
 
 
-def test_predict_says_so(folder, tmp_path, capsys):
+def test_predict_reports_fields_of_view(folder, tmp_path, capsys):
     model, out = str(shipped("spaces/wbc/toy_model")), tmp_path / "out.csv"
     arguments = ["predict", model, str(folder), "--um-per-px", str(UM_PER_PX)]
     assert main([*arguments, "--out", str(out)]) == 0
@@ -73,13 +73,13 @@ def test_predict_says_so(folder, tmp_path, capsys):
     assert "fields of view" in capsys.readouterr().out
 
 
-def test_small_frames_stay_as_they_are(tmp_path):
+def test_small_frames_are_unchanged(tmp_path):
     pixels = np.full((360, 360, 3), 200, np.uint8)
     Image.fromarray(pixels).save(tmp_path / "frame.png")
     assert found(tmp_path).names == ("frame.png",)
 
 
-def test_a_layout_adds_the_patient_and_leaves_out_other_folders(tmp_path, capsys):
+def test_layout_adds_patient_and_skips_other_folders(tmp_path, capsys):
     cell = Image.fromarray(draw_field((30.0, 30.0), ((15.0, 15.0),)))
     for name in ("P_1/Unsigned slides/a.png", "P_2/Unsigned slides/a.png", "P_2/Signed/a.png"):
         (tmp_path / "x" / name).parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A reference is built from a model's own sources without non-redistributable images."""
+"""A reference is built from a model's own sources, without non-redistributable images."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ def trained(
     return run(config, out, out / "cache")
 
 
-def test_a_run_without_one_still_knows_its_confusion(trained: RunFolder) -> None:
+def test_run_without_reference_set_has_held_out_confusion(trained: RunFolder) -> None:
     found = read_reference_set(str(trained.model), load_trained(str(trained.model)))
     assert found.gallery is None and found.held_out is not None
     rows = [
@@ -45,7 +45,7 @@ def test_a_run_without_one_still_knows_its_confusion(trained: RunFolder) -> None
     np.testing.assert_allclose(found.held_out.logits, [row["logits"] for row in rows])
 
 
-def test_images_of_an_unknown_licence_are_left_out_unless_asked_for(
+def test_images_of_unknown_license_are_omitted_by_default(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
@@ -61,7 +61,7 @@ def test_images_of_an_unknown_licence_are_left_out_unless_asked_for(
     assert gallery is not None and all(gallery.thumbnails)
 
 
-def test_what_the_model_predicts_of_held_out_cells_is_what_its_run_recorded(
+def test_held_out_predictions_match_the_record(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
@@ -76,7 +76,7 @@ def test_what_the_model_predicts_of_held_out_cells_is_what_its_run_recorded(
     np.testing.assert_allclose(ours.held_out.logits, recorded.held_out.logits, atol=1e-3)
 
 
-def test_only_the_models_own_sources_are_taken(
+def test_only_the_models_own_sources_are_accepted(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     before = sorted(path.name for path in trained.path.iterdir())
@@ -89,9 +89,7 @@ def test_only_the_models_own_sources_are_taken(
     assert sorted(path.name for path in trained.path.iterdir()) == before
 
 
-def test_a_model_that_wants_its_laboratory_measured_says_when_it_is_not(
-    trained: RunFolder, tmp_path: Path
-) -> None:
+def test_unmeasured_laboratory_causes_a_warning(trained: RunFolder, tmp_path: Path) -> None:
     loaded = load_trained(str(trained.model))
     notes = {"rule": PreprocessingRule(normalize_by="domain").to_dict()}
     save_classifier(loaded.classifier, loaded.processor, tmp_path / "model", notes)

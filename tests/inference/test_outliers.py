@@ -1,4 +1,4 @@
-"""Known kinds of outliers are recognized, and cells are not called one."""
+"""Known kinds of outliers are recognized, and cells are not mistaken for them."""
 
 import csv
 import dataclasses
@@ -29,7 +29,7 @@ def cluster(num: int, place: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(place, 1, (num, 8)).astype(np.float32)
 
 
-def test_a_kind_is_recognized_and_cells_are_not() -> None:
+def test_outlier_kinds_are_recognized_and_cells_are_not() -> None:
     cells, held_out = cluster(400, 0, 0), cluster(400, 0, 1)
     near, far = (fit_outlier_kind(n, cluster(60, p, 2), cells, held_out) for n, p in KINDS)
     assert near.recall > 0.9 and near.num_images == 30
@@ -42,7 +42,7 @@ def test_a_kind_is_recognized_and_cells_are_not() -> None:
 KINDS = (("near", 3.0), ("far", -3.0))
 
 
-def test_a_kind_survives_json() -> None:
+def test_outlier_kind_round_trips_through_json() -> None:
     kind = fit_outlier_kind("platelet", cluster(40, 3, 0), cluster(90, 0, 1), cluster(90, 0, 2))
     same = OutlierKind.from_dict(json.loads(json.dumps(kind.to_dict())), 8)
     np.testing.assert_array_equal(same.weight, kind.weight)
@@ -99,7 +99,7 @@ def test_the_page_and_predict_name_what_the_command_was_shown(
     assert f"{kinds['stripe']} look like a stripe" in capsys.readouterr().out
 
 
-def test_what_is_wrong_with_outliers_is_named(
+def test_invalid_outliers_are_reported(
     laboratories: tuple[str, str], tiny_model: str, folder: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Patients: their table, the two heads, and bad input that is named."""
+"""Patients: their table, the two heads, and the errors for bad input."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def cohort(num: int = 16, cells: int = 12) -> tuple[np.ndarray, list[str], dict[
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_head_finds_the_sick_patients_it_has_not_seen(head: str) -> None:
+def test_head_detects_unseen_sick_patients(head: str) -> None:
     features, groups, labels = cohort()
     bags = join_bags(features, groups, labels, "lab")
     found = cross_validate(bags, head)
@@ -48,14 +48,14 @@ def test_shuffled_labels_are_not_predicted() -> None:
     assert chance["scores"]["auroc"] < 0.8 and cross_validate(bags, "mean") == chance
 
 
-def test_attention_is_a_weighting_of_the_cells() -> None:
+def test_attention_weights_sum_to_one_over_cells() -> None:
     network = GatedAttention(6, 3).eval()
     logits, weights = network(torch.randn(9, 6))
     assert logits.shape == (3,) and float(weights.sum()) == pytest.approx(1, abs=1e-6)
     assert (weights > 0).all()
 
 
-def test_the_table_holds_shares_of_the_cells_classes() -> None:
+def test_table_contains_class_shares_of_cells() -> None:
     bags = join_bags(
         np.zeros((6, 2)), list("aabbcd"), {"a": "x", "b": "y", "c": "x", "d": "y"}, "l"
     )
@@ -75,7 +75,7 @@ def test_the_table_holds_shares_of_the_cells_classes() -> None:
         ("group,label\na,x\nb\n", "line 3: 1 cells in a table of 2 columns"),
     ],
 )
-def test_a_damaged_table_is_named_by_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_damaged_table_is_reported_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "patients.csv").write_text(text)
     with pytest.raises(ValueError, match=said):
         read_patient_labels(tmp_path / "patients.csv")
@@ -92,14 +92,14 @@ def test_a_damaged_table_is_named_by_its_line(tmp_path: Path, text: str, said: s
         (list("abcc"), {"a": "x", "b": "x", "c": "y"}, "label 'y' has 1 patient"),
     ],
 )
-def test_patients_that_cannot_be_used_are_named(
+def test_unusable_patients_are_reported(
     groups: list[str | None], labels: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
         join_bags(np.zeros((4, 2)), groups, labels, "lab")
 
 
-def test_groups_without_a_label_are_left_out_and_named() -> None:
+def test_groups_without_a_label_are_skipped_and_listed() -> None:
     labels = {"a": "x", "b": "y", "c": "x", "d": "y"}
     bags = join_bags(np.zeros((5, 2)), list("abcde"), labels, "lab")
     assert bags.unlabeled == ("e",) and len(bags.patients) == 4

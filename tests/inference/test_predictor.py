@@ -57,9 +57,7 @@ def images(ref: str, split: str = "test") -> tuple[list[np.ndarray], np.ndarray]
     return [decode_rgb(row["bytes"], "image") for row in rows], domain.labels
 
 
-def test_answers_are_those_of_the_runs_own_scoring(
-    predictor: Predictor, model: str, home: str
-) -> None:
+def test_predictions_match_scores_of_the_run(predictor: Predictor, model: str, home: str) -> None:
     pixels, _ = images(home)
     answers = predictor.predict(pixels, UM_PER_PX)
     rows = pq.read_table(Path(model).parent / "predictions.parquet").to_pylist()
@@ -71,7 +69,7 @@ def test_answers_are_those_of_the_runs_own_scoring(
         np.testing.assert_allclose(answer.probabilities, expected_chances, atol=1e-4)
 
 
-def test_an_answer_is_whole_and_consistent(predictor: Predictor, home: str) -> None:
+def test_prediction_is_complete_and_consistent(predictor: Predictor, home: str) -> None:
     pixels, _ = images(home)
     abstention = predictor.abstention
     assert abstention is not None
@@ -92,7 +90,7 @@ def test_an_answer_is_whole_and_consistent(predictor: Predictor, home: str) -> N
         assert answer.box == (0, 0, 36, 36) and not answer.scale_guessed
 
 
-def test_a_frame_gets_the_answer_of_its_crop(predictor: Predictor, home: str) -> None:
+def test_frame_gets_same_prediction_as_its_crop(predictor: Predictor, home: str) -> None:
     pixels, _ = images(home)
     wide = [np.pad(each, ((20, 20), (31, 31), (0, 0)), mode="edge") for each in pixels]
     inner, outer = predictor.predict(pixels, UM_PER_PX), predictor.predict(wide, UM_PER_PX)
@@ -103,9 +101,7 @@ def test_a_frame_gets_the_answer_of_its_crop(predictor: Predictor, home: str) ->
             np.testing.assert_allclose(a.logits, b.logits, atol=1e-4)
 
 
-def test_images_pillow_knows_are_taken_with_and_without_alpha(
-    predictor: Predictor, home: str
-) -> None:
+def test_pillow_images_with_and_without_alpha_are_accepted(predictor: Predictor, home: str) -> None:
     pixels, _ = images(home)
     plain, clear = Image.fromarray(pixels[0]), Image.fromarray(pixels[0])
     clear.putalpha(7)
@@ -127,14 +123,14 @@ def test_images_pillow_knows_are_taken_with_and_without_alpha(
         (np.zeros((40, 40, 3), np.uint8), [0.5, 0.5], "2 scales for 1 images"),
     ],
 )
-def test_what_cannot_be_seen_is_refused(
+def test_invalid_image_or_scale_is_refused(
     predictor: Predictor, image: object, scale: float, said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
         predictor.predict([image], scale)  # type: ignore[list-item]
 
 
-def test_warnings_say_what_is_wrong(predictor: Predictor, home: str) -> None:
+def test_warnings_describe_image_problems(predictor: Predictor, home: str) -> None:
     pixels, _ = images(home)
     cell = pixels[3]
     white = np.full((60, 60, 3), 255, np.uint8)
@@ -146,7 +142,7 @@ def test_warnings_say_what_is_wrong(predictor: Predictor, home: str) -> None:
     assert "less than 25 um" in " ".join(small.warnings) and small.box == (-4, -4, 32, 32)
 
 
-def test_blur_is_seen_without_knowing_the_sources() -> None:
+def test_blur_is_detected_without_reference_sources() -> None:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:300, :300]
     sharp = np.full((300, 300, 3), (235, 220, 225), np.float64)
@@ -161,7 +157,7 @@ def test_blur_is_seen_without_knowing_the_sources() -> None:
         assert (BLURRED in image_warnings(image, found, None)) == is_soft
 
 
-def test_an_unknown_scale_is_guessed_and_said_to_be(predictor: Predictor) -> None:
+def test_unknown_scale_is_estimated_and_reported(predictor: Predictor) -> None:
     y, x = np.mgrid[:300, :300]
     pixels = np.full((300, 300, 3), (235, 220, 225), np.uint8)
     pixels[(x - 150) ** 2 + (y - 150) ** 2 < 46**2] = (110, 60, 140)
@@ -177,7 +173,7 @@ def test_an_unknown_scale_is_guessed_and_said_to_be(predictor: Predictor) -> Non
     assert any("check the scale" in words for words in huge.warnings)
 
 
-def test_the_nearest_training_cells_come_first(predictor: Predictor, home: str) -> None:
+def test_nearest_training_cells_come_first(predictor: Predictor, home: str) -> None:
     pixels, labels = images(home, "train")
     answer = predictor.predict(pixels[:1], UM_PER_PX)[0]
     found = predictor.neighbors(answer, 5)
@@ -187,7 +183,7 @@ def test_the_nearest_training_cells_come_first(predictor: Predictor, home: str) 
     assert found[0].thumbnail is not None and found[0].thumbnail.startswith(b"\xff\xd8\xff")
 
 
-def test_a_model_knows_its_confusion_and_its_reference(predictor: Predictor, home: str) -> None:
+def test_model_has_held_out_confusion_and_reference(predictor: Predictor, home: str) -> None:
     held = predictor.held_out
     assert held is not None
     _, labels = images(home, "validation")
@@ -214,7 +210,7 @@ def test_saliency_hides_the_class_faster_than_chance(predictor: Predictor, home:
     assert np.mean(gains) > 0
 
 
-def test_threads_get_their_own_answers(predictor: Predictor, home: str) -> None:
+def test_threads_get_their_own_predictions(predictor: Predictor, home: str) -> None:
     pixels, _ = images(home)
     alone = [predictor.predict([each], UM_PER_PX)[0].logits for each in pixels]
     with ThreadPoolExecutor(8) as pool:
@@ -223,7 +219,7 @@ def test_threads_get_their_own_answers(predictor: Predictor, home: str) -> None:
         np.testing.assert_allclose(answer.logits, expected, atol=1e-4)
 
 
-def test_a_model_without_a_reference_does_without(model: str, tmp_path: Path) -> None:
+def test_model_without_reference_still_predicts(model: str, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     predictor = Predictor.load(str(tmp_path / "model"), runtime="torch")
     assert predictor.held_out is None and not predictor.info["knows_confusion"]
@@ -231,7 +227,7 @@ def test_a_model_without_a_reference_does_without(model: str, tmp_path: Path) ->
     assert predictor.neighbors(answer) == []
 
 
-def test_a_reference_of_other_weights_is_refused(predictor: Predictor, model: str) -> None:
+def test_reference_of_other_weights_is_refused(predictor: Predictor, model: str) -> None:
     loaded = load_trained(model)
     with torch.no_grad():
         loaded.classifier.head.weight.mul_(1.5)
@@ -239,19 +235,19 @@ def test_a_reference_of_other_weights_is_refused(predictor: Predictor, model: st
         read_reference_set(model, loaded)
 
 
-def test_a_damaged_reference_is_named(predictor: Predictor, model: str, tmp_path: Path) -> None:
+def test_damaged_reference_is_reported(predictor: Predictor, model: str, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "model" / REFERENCE_FILE).write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match=r"reference\.parquet is damaged"):
         Predictor.load(str(tmp_path / "model"), runtime="torch")
 
 
-def test_a_model_that_is_not_there_is_named() -> None:
+def test_missing_model_is_reported() -> None:
     with pytest.raises(ValueError, match="unknown model 'no_such_model'"):
         Predictor.load("no_such_model")
     with pytest.raises(ValueError, match="without the eleven classes"):
         Predictor.load("vit-tiny")
 
 
-def test_names_are_the_eleven(predictor: Predictor) -> None:
+def test_class_names_are_the_eleven(predictor: Predictor) -> None:
     assert predictor.class_names == NAMES

@@ -17,7 +17,7 @@ def disc(diameter_px: float, side: int = 360) -> np.ndarray:
 
 
 @pytest.mark.parametrize("diameter_px", [40, 95, 250])
-def test_a_nucleus_tells_a_scale_that_a_microscope_has(diameter_px: int) -> None:
+def test_nucleus_gives_plausible_microscope_scale(diameter_px: int) -> None:
     (found,) = crop_frames([disc(diameter_px)], None)
     assert found.um_per_px == pytest.approx(9.5 / diameter_px, rel=0.1)
     assert found.estimate is not None and found.estimate.source == "nuclei"
@@ -28,7 +28,7 @@ def test_a_nucleus_tells_a_scale_that_a_microscope_has(diameter_px: int) -> None
 @pytest.mark.parametrize(
     ("pixels", "size"), [(disc(24, 240), "too small"), (disc(530, 600), "too large")]
 )
-def test_a_speck_or_a_blot_tells_no_scale(pixels: np.ndarray, size: str) -> None:
+def test_implausible_nucleus_gives_default_scale(pixels: np.ndarray, size: str) -> None:
     for scale in (None, [None]):
         (found,) = crop_frames([pixels], scale)
         assert found.nucleus is not None and found.estimate is not None
@@ -38,7 +38,7 @@ def test_a_speck_or_a_blot_tells_no_scale(pixels: np.ndarray, size: str) -> None
         assert size in said and "is only assumed" in said
 
 
-def test_without_a_nucleus_the_scale_is_said_to_be_taken_from_nowhere() -> None:
+def test_scale_without_nucleus_is_reported_as_assumed() -> None:
     pixels = np.full((300, 300, 3), (235, 220, 225), np.uint8)
     pixels[:150] -= 40
     (found,) = crop_frames([pixels], None)
@@ -48,7 +48,7 @@ def test_without_a_nucleus_the_scale_is_said_to_be_taken_from_nowhere() -> None:
     assert NO_CELL in said and any("is only assumed" in words for words in said)
 
 
-def test_one_speck_among_cells_is_named_and_does_not_move_their_scale() -> None:
+def test_outlying_nucleus_is_reported_and_ignored_for_scale() -> None:
     pixels = [disc(95), disc(95), disc(24, 240)]
     found = crop_frames(pixels, None)
     assert {each.um_per_px for each in found} == {found[0].um_per_px}
@@ -58,6 +58,6 @@ def test_one_speck_among_cells_is_named_and_does_not_move_their_scale() -> None:
     assert "too small" in said[2] and "too small" not in said[0]
 
 
-def test_the_bounds_hold_what_the_known_laboratories_have() -> None:
+def test_scale_bounds_include_known_laboratories() -> None:
     for um_per_px in (0.0345, 1 / 13.8, 1 / 11.52, 0.1, 0.25):
         assert 0.75 * um_per_px > FINEST_UM_PER_PX and 1.3 * um_per_px < COARSEST_UM_PER_PX

@@ -75,7 +75,7 @@ def installed(name: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_backbone_and_the_head_are_the_model(family: str, tmp_path: Path) -> None:
+def test_backbone_and_head_reproduce_the_model(family: str, tmp_path: Path) -> None:
     classifier = load(family, tmp_path).classifier
     inputs = torch.randn(3, 3, FAMILIES[family]["image_size"], FAMILIES[family]["image_size"])
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_the_backbone_and_the_head_are_the_model(family: str, tmp_path: Path) ->
         torch.testing.assert_close(classifier.head(features), classifier(inputs).logits)
 
 
-def test_the_backbone_shares_the_classifiers_weights(vit: PretrainedModel) -> None:
+def test_backbone_shares_classifier_weights(vit: PretrainedModel) -> None:
     ours = {id(p) for p in vit.classifier.model.parameters()}
     assert all(id(p) in ours for p in backbone_module(vit.classifier).parameters())
 
@@ -98,9 +98,7 @@ def test_the_backbone_shares_the_classifiers_weights(vit: PretrainedModel) -> No
         pytest.param("onnx", "vit", marks=SLOW),  # an export takes long; one family stands for all
     ],
 )
-def test_an_engine_agrees_with_torch_on_batches_of_every_size(
-    name: str, family: str, tmp_path: Path
-) -> None:
+def test_runtime_matches_torch_for_any_batch_size(name: str, family: str, tmp_path: Path) -> None:
     installed(name)
     loaded = load(family, tmp_path)
     chosen = choose_runtime(loaded.classifier, loaded.preprocessing, name)
@@ -119,7 +117,7 @@ def test_an_engine_agrees_with_torch_on_batches_of_every_size(
     assert np.ptp(head_probabilities(loaded.classifier, expected).numpy(), axis=0).max() > 0.05
 
 
-def test_several_streams_compute_what_one_does_in_the_order_of_the_images(
+def test_parallel_streams_preserve_results_and_order(
     vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed("openvino")
@@ -133,7 +131,7 @@ def test_several_streams_compute_what_one_does_in_the_order_of_the_images(
         torch.testing.assert_close(found, expected[:num], rtol=1e-4, atol=1e-5)
 
 
-def test_a_backbone_without_a_trained_head_is_compared_by_its_features(
+def test_backbone_without_trained_head_is_compared_by_features(
     vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = torch.zeros_like(vit.classifier.head.weight)
@@ -144,7 +142,9 @@ def test_a_backbone_without_a_trained_head_is_compared_by_its_features(
         choose_runtime(vit.classifier, vit.preprocessing, "openvino", compare="features")
 
 
-def test_torch_is_no_other_runtime(vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_is_not_another_runtime(
+    vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert choose_other_than_torch(vit, "torch") is None
     monkeypatch.setattr(select_runtime, "MAKERS", {**select_runtime.MAKERS, "openvino": off(1e-7)})
     chosen = choose_other_than_torch(vit, "openvino")
@@ -153,7 +153,7 @@ def test_torch_is_no_other_runtime(vit: PretrainedModel, monkeypatch: pytest.Mon
     assert choose_other_than_torch(vit, "auto") is None
 
 
-def test_features_that_were_given_stay_as_they_are(vit: PretrainedModel) -> None:
+def test_returned_features_are_not_overwritten(vit: PretrainedModel) -> None:
     installed("openvino")
     runtime = choose_runtime(vit.classifier, vit.preprocessing, "openvino").runtime
     first, second = torch.randn(2, 1, 3, 28, 28)
@@ -178,7 +178,7 @@ def off(by: float) -> Any:
     return make
 
 
-def test_an_engine_that_deviates_is_refused(
+def test_deviating_runtime_is_refused(
     vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -194,7 +194,7 @@ def test_an_engine_that_deviates_is_refused(
     assert choose_runtime(vit.classifier, vit.preprocessing, "auto").runtime.name == "openvino"
 
 
-def test_nan_is_a_deviation(vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_counts_as_deviation(vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         select_runtime, "MAKERS", {**select_runtime.MAKERS, "openvino": off(float("nan"))}
     )
@@ -209,14 +209,14 @@ def test_nan_is_a_deviation(vit: PretrainedModel, monkeypatch: pytest.MonkeyPatc
         ("torch", "fp8", "unknown precision 'fp8'; choose from fp32, bf16"),
     ],
 )
-def test_what_is_unknown_is_refused(
+def test_unknown_runtime_or_precision_is_refused(
     vit: PretrainedModel, name: str, precision: str, said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
         choose_runtime(vit.classifier, vit.preprocessing, name, precision)
 
 
-def test_an_engine_that_is_not_installed_says_how_to_get_it(
+def test_missing_runtime_names_its_package(
     vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
@@ -224,7 +224,7 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(
         choose_runtime(vit.classifier, vit.preprocessing, "openvino")
 
 
-def test_bf16_is_never_taken_unasked_and_says_its_deviation(vit: PretrainedModel) -> None:
+def test_bf16_is_used_only_on_request_and_reports_deviation(vit: PretrainedModel) -> None:
     assert choose_runtime(vit.classifier, vit.preprocessing).runtime.precision == "fp32"
     chosen = choose_runtime(vit.classifier, vit.preprocessing, "torch", "bf16")
     facts = chosen.to_dict()
@@ -232,7 +232,7 @@ def test_bf16_is_never_taken_unasked_and_says_its_deviation(vit: PretrainedModel
     assert 1e-6 < chosen.deviation < 0.2
 
 
-def test_bf16_is_bf16_or_refused(vit: PretrainedModel) -> None:
+def test_unsupported_bf16_is_refused(vit: PretrainedModel) -> None:
     installed("openvino")
     import openvino
 
@@ -247,7 +247,7 @@ def test_bf16_is_bf16_or_refused(vit: PretrainedModel) -> None:
         choose_runtime(vit.classifier, vit.preprocessing, "auto", "bf16")
 
 
-def test_a_conversion_is_kept_and_found_again(
+def test_conversion_is_cached(
     vit: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed("openvino")
@@ -265,7 +265,7 @@ def test_a_conversion_is_kept_and_found_again(
 
 @pytest.mark.slow  # takes a fresh process
 @pytest.mark.ci
-def test_openvino_calls_nobody(vit: PretrainedModel, tmp_path: Path) -> None:
+def test_openvino_makes_no_network_calls(vit: PretrainedModel, tmp_path: Path) -> None:
     installed("openvino")
     code = (
         "import socket, sys\n"
@@ -282,7 +282,7 @@ def test_openvino_calls_nobody(vit: PretrainedModel, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_probabilities_are_of_the_eleven(vit: PretrainedModel) -> None:
+def test_head_probabilities_cover_the_eleven_classes(vit: PretrainedModel) -> None:
     found = head_probabilities(vit.classifier, torch.randn(4, vit.classifier.num_features))
     assert found.shape == (4, NUM_CLASSES)
     torch.testing.assert_close(found.sum(1), torch.ones(4, dtype=torch.float64))

@@ -21,7 +21,7 @@ def cell() -> Tensor:
     return image
 
 
-def test_a_map_of_what_is_looked_at_passes() -> None:
+def test_map_of_decisive_region_passes() -> None:
     found = deletion_test(patch_logits, cell(), 1, cell()[0, 0].numpy())
     truth = patch_logits(cell()).softmax(1)[0, 1].item()
     np.testing.assert_allclose(found.original, truth, atol=1e-5)
@@ -29,14 +29,14 @@ def test_a_map_of_what_is_looked_at_passes() -> None:
     assert len(found.random_hidden) == NUM_OTHERS
 
 
-def test_a_map_of_something_else_fails() -> None:
+def test_map_of_another_region_fails() -> None:
     corner = np.zeros((SIDE, SIDE), np.float32)
     corner[:18, :18] = 1
     found = deletion_test(patch_logits, cell(), 1, corner)
     assert not found.passed and found.marked_hidden > found.mean_random_hidden
 
 
-def test_all_that_is_hidden_is_of_the_same_size() -> None:
+def test_all_hidden_regions_have_equal_size() -> None:
     sizes: list[float] = []
 
     def logits(images: Tensor) -> Tensor:

@@ -28,20 +28,20 @@ def labeled(num: int, shift: float = 0.0, **options: object) -> Learner:
     return found
 
 
-def test_a_good_model_with_enough_labels_is_accepted() -> None:
+def test_good_model_with_enough_labels_is_accepted() -> None:
     report = accept(labeled(500, adapts=False), "model", Limits(0.8, 0.8))
     assert report.verdict == "accepted"
     assert all(each.verdict == "met" for each in report.classes)
 
 
-def test_a_bad_model_is_refused_and_the_class_is_named() -> None:
+def test_bad_model_is_refused_with_its_worst_class_named() -> None:
     report = accept(labeled(300, shift=0.9, adapts=False), "model", Limits(0.9, 0.9))
     assert report.verdict == "refused"
     bad = [each.name for each in report.classes if each.verdict == "not met"]
     assert bad and any(bad[0] in reason for reason in report.reasons)
 
 
-def test_few_labels_leave_it_open_and_say_how_many_more() -> None:
+def test_few_labels_leave_verdict_open_and_state_how_many_more() -> None:
     report = accept(labeled(40, adapts=False), "model", Limits(0.8, 0.8))
     assert report.verdict == "open"
     missing = {each.name: each for each in report.classes}[NAMES[SEGMENTED]]
@@ -49,7 +49,7 @@ def test_few_labels_leave_it_open_and_say_how_many_more() -> None:
     assert accept(labeled(5), "model", Limits()).verdict == "open"
 
 
-def test_the_judge_counts_random_cells_only() -> None:
+def test_acceptance_counts_only_random_cells() -> None:
     pool = laboratory(300)
     found = Learner(pool, source_head(), random_share=0.0, adapts=False)
     found.tell_answers(answers_of(pool, found.next(100)))
@@ -57,14 +57,14 @@ def test_the_judge_counts_random_cells_only() -> None:
     assert report.num_labels == 100 and report.num_random == len(found.sample) < 30
 
 
-def test_the_plan_wants_more_cells_for_narrower_intervals() -> None:
+def test_narrower_intervals_need_more_cells() -> None:
     for num in (cells_needed(0.8, 0.1), cells_needed(0.8, 0.05)):
         low, high = wilson_interval(round(0.8 * num), num)
         assert (high - low) / 2 <= 0.1
     assert cells_needed(0.8, 0.05) > 3 * cells_needed(0.8, 0.1)
 
 
-def test_the_report_is_written_whole(tmp_path: Path) -> None:
+def test_report_is_written_completely(tmp_path: Path) -> None:
     found = labeled(100)
     report, out = accept(found, "runs/<b>/model", Limits()), tmp_path / "report"
     baseline = build_baseline(found.pool, None, "rev")
@@ -86,6 +86,6 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"macro_f1": 0.0}, {"recall": 1.5}, {"half_width": np.nan}])
-def test_impossible_limits_are_named(limits: dict[str, float]) -> None:
+def test_impossible_limits_are_reported(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(limits))):
         Limits(**limits)

@@ -1,4 +1,4 @@
-"""Labels help or change nothing: the guard, classes that are missing, and what is saved."""
+"""Labels help or change nothing: the guard, missing classes, and what is saved."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def first(pool: Pool, num: int) -> tuple[Ids, Ids]:
     return rows, pool.labels[rows]
 
 
-def test_labels_of_a_shifted_laboratory_change_the_head() -> None:
+def test_labels_of_shifted_laboratory_change_the_head() -> None:
     pool = laboratory()
     found = adapt(pool, *first(pool, 50), source_head())
     rest = np.arange(50, len(pool))
@@ -31,7 +31,7 @@ def test_labels_of_a_shifted_laboratory_change_the_head() -> None:
     assert found.gain > found.standard_error
 
 
-def test_the_source_head_stays_where_it_is_right_already() -> None:
+def test_source_head_is_kept_where_already_right() -> None:
     pool = laboratory(shift=0.0)
     found = adapt(pool, *first(pool, 50), source_head())
     assert not found.is_adapted and "stays" in found.sentences[-1]
@@ -39,20 +39,20 @@ def test_the_source_head_stays_where_it_is_right_already() -> None:
     assert np.allclose(found.held_out_logits, pool.logits[:50], atol=1e-3)
 
 
-def test_labels_that_contradict_the_cells_change_nothing() -> None:
+def test_contradictory_labels_change_nothing() -> None:
     pool = laboratory(shift=0.0)
     wrong = np.random.default_rng(0).permutation(pool.labels[:40])
     assert not adapt(pool, np.arange(40), wrong, source_head()).is_adapted
 
 
 @pytest.mark.parametrize("labels", [[SEGMENTED] * 30, [SEGMENTED, MONOCYTE] * 3])
-def test_one_class_or_few_labels_change_nothing_and_say_so(labels: list[int]) -> None:
+def test_one_class_or_few_labels_change_nothing(labels: list[int]) -> None:
     pool = laboratory()
     found = adapt(pool, np.arange(len(labels)), np.array(labels), source_head())
     assert not found.is_adapted and "stays" in found.sentences[-1]
 
 
-def test_a_missing_class_is_predicted_from_three_labels_on() -> None:
+def test_missing_class_is_predicted_after_three_labels() -> None:
     shares = {SEGMENTED: 0.4, LYMPHOCYTE: 0.3, MYELOBLAST: 0.3}
     pool = laboratory(shares=shares)
     blasts = np.flatnonzero(pool.labels == MYELOBLAST)
@@ -65,7 +65,7 @@ def test_a_missing_class_is_predicted_from_three_labels_on() -> None:
         assert any("needs" in each for each in found.sentences) != is_predicted
 
 
-def test_held_out_logits_come_from_heads_that_did_not_see_the_cell(
+def test_held_out_logits_come_from_heads_not_trained_on_the_cell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A head that learns meaningless labels by heart is no better than chance on held-out cells."""
@@ -77,14 +77,14 @@ def test_held_out_logits_come_from_heads_that_did_not_see_the_cell(
     assert (found.held_out_logits.argmax(1) == noise).mean() < 0.7
 
 
-def test_the_head_between_batches_needs_no_labels() -> None:
+def test_quick_head_works_without_labels() -> None:
     pool = laboratory()
     none = np.empty(0, np.int64)
     head = quick_head(pool, none, none, source_head())
     assert np.allclose(head.logits(pool.features.astype(np.float64)), pool.logits, atol=1e-3)
 
 
-def test_an_unknown_family_is_named() -> None:
+def test_unknown_family_is_reported() -> None:
     pool = laboratory(30)
     with pytest.raises(ValueError, match="logistic"):
         adapt(pool, *first(pool, 20), source_head(), family="logistics")

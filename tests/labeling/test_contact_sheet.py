@@ -14,12 +14,12 @@ from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
 from hf_wbc.taxonomy import NAMES
 
 
-def test_every_label_has_a_key_of_its_own() -> None:
+def test_every_label_has_its_own_key() -> None:
     assert set(KEYS.values()) == {*NAMES, OTHER, SKIP}
     assert "u" not in KEYS and "q" not in KEYS  # undo and stop
 
 
-def test_the_page_shows_every_cell_in_order(tmp_path: Path) -> None:
+def test_page_shows_every_cell_in_order(tmp_path: Path) -> None:
     path = tmp_path / "a" / "sheet.html"
     names = ["b.png", 'a"><script>.png', "c.png"]
     squares = {name: np.full((28, 28, 3), 200, np.uint8) for name in names}

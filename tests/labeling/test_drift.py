@@ -1,4 +1,4 @@
-"""Drift: few false alarms on the same laboratory, an alarm on another one, named misuse."""
+"""Drift: few false alarms on the same laboratory, an alarm on another one, errors for misuse."""
 
 import json
 import zipfile
@@ -21,7 +21,7 @@ def baseline(num: int = 200) -> Baseline:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_at_most_one_alarm_in_twenty_is_false() -> None:
+def test_false_alarm_rate_is_at_most_one_in_twenty() -> None:
     alarms = 0
     for seed in range(60):
         rows = np.random.default_rng(seed).permutation(400)
@@ -31,13 +31,13 @@ def test_at_most_one_alarm_in_twenty_is_false() -> None:
 
 
 @pytest.mark.parametrize("num", [20, 50])
-def test_another_laboratory_raises_an_alarm_within_fifty_cells(num: int) -> None:
+def test_another_laboratory_raises_alarm_within_fifty_cells(num: int) -> None:
     found = drift(baseline(), laboratory(num, shift=0.3, name="away"), REJECTION, "model")
     assert found.alarm and found.p_values["embedding"] <= 0.05
     assert any("embedding" in each for each in found.sentences)
 
 
-def test_each_statistic_sees_its_own_change() -> None:
+def test_each_statistic_detects_its_own_change() -> None:
     other = HOME.take(np.arange(200, 260))
     stained = type(other)(**{**vars(other), "appearance": other.appearance + 1})
     found = drift(baseline(), stained, None, "model").p_values
@@ -50,7 +50,7 @@ def test_each_statistic_sees_its_own_change() -> None:
     assert set(found) == set(STATISTICS)
 
 
-def test_a_baseline_survives_the_disk(tmp_path: Path) -> None:
+def test_baseline_round_trips_through_file(tmp_path: Path) -> None:
     path = tmp_path / "a" / "baseline.npz"
     baseline().save(path)
     other = HOME.take(np.arange(300, 340))
@@ -59,7 +59,7 @@ def test_a_baseline_survives_the_disk(tmp_path: Path) -> None:
     )
 
 
-def test_misuse_is_named(tmp_path: Path) -> None:
+def test_misuse_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another model"):
         drift(baseline(), HOME, REJECTION, "other")
     with pytest.raises(ValueError, match="9 cells"):
@@ -134,7 +134,7 @@ def test_an_impossible_rate_of_alarms_is_refused(level: float) -> None:
         drift(baseline(), HOME, REJECTION, "model", level=level)
 
 
-def test_unknown_sharpness_is_no_drift() -> None:
+def test_unmeasured_sharpness_is_not_drift() -> None:
     looks = HOME.appearance.copy()
     looks[:, 6] = np.nan
     unmeasured = type(HOME)(**{**vars(HOME), "appearance": looks})

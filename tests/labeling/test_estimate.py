@@ -16,7 +16,7 @@ from hf_wbc.labeling.pool import Floats, Ids
 IDS = [f"{number}.png" for number in range(50)]
 
 
-def test_the_order_depends_on_names_only() -> None:
+def test_order_depends_only_on_image_ids() -> None:
     order = random_order(IDS)
     shuffled = IDS[::-1]
     assert [IDS[row] for row in order] == [shuffled[row] for row in random_order(shuffled)]
@@ -33,7 +33,7 @@ def test_the_page_which_knows_no_folders_has_the_same_order() -> None:
     assert len({*(order[:20] % 50).tolist()}) > 10  # images of one name are not drawn together
 
 
-def test_the_sample_ends_before_the_first_cell_without_a_label() -> None:
+def test_sample_ends_before_first_unlabeled_cell() -> None:
     order = [IDS[row] for row in random_order(IDS)]
     labeled = {*order[:7], *order[8:20]}
     assert [IDS[row] for row in random_sample(IDS, labeled)] == order[:7]
@@ -54,7 +54,7 @@ def population(seed: int) -> tuple[Ids, Ids, Floats]:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_95_of_100_intervals_hold_the_truth() -> None:
+def test_intervals_cover_the_truth() -> None:
     held = 0
     for seed in range(100):
         true, predicted, p = population(seed)
@@ -70,7 +70,7 @@ def test_95_of_100_intervals_hold_the_truth() -> None:
     assert held >= 90
 
 
-def test_recalls_of_classes_without_a_random_cell_are_not_claimed() -> None:
+def test_recall_without_random_cells_has_wide_interval() -> None:
     true, predicted, _ = population(0)
     rows = np.flatnonzero(true != 1)[:40]
     found = estimate_scores(predicted, predicted[rows], true[rows], classes=[1])
@@ -88,12 +88,12 @@ def test_merged_classes_count_as_one() -> None:
     assert apart < 0.7 and merged > 0.99
 
 
-def test_too_few_random_cells_are_named() -> None:
+def test_too_few_random_cells_are_reported() -> None:
     with pytest.raises(ValueError, match="9 cells"):
         estimate_scores(np.zeros(50, int), np.zeros(9, int), np.zeros(9, int))
 
 
-def test_sets_refitted_here_hold_here() -> None:
+def test_locally_calibrated_sets_have_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
     true = rng.integers(0, 4, 2000)
     logits = 6 * np.eye(11)[np.where(rng.random(2000) < 0.6, true, rng.integers(0, 4, 2000))]
@@ -103,11 +103,11 @@ def test_sets_refitted_here_hold_here() -> None:
     assert found.temperature > 1 and "90%" in found.sentence
 
 
-def test_few_cells_promise_nothing() -> None:
+def test_few_cells_give_no_guarantee() -> None:
     assert "too few" in calibrate_locally(np.eye(11)[:5], np.arange(5)).sentence
 
 
-def test_a_learning_curve_is_extrapolated() -> None:
+def test_learning_curve_is_extrapolated() -> None:
     sizes = [12, 25, 50]
     scores = [[0.9 - 1 / np.sqrt(size)] * 3 for size in sizes]
     found = extrapolate(sizes, scores, 50)

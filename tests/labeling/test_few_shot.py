@@ -17,7 +17,7 @@ def problem(num: int = 60, labels: Ids | None = None) -> FewShotProblem:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_beats_the_source_on_new_cells(family: str) -> None:
+def test_every_family_beats_source_on_new_cells(family: str) -> None:
     fit, grid = FAMILIES[family]
     new, known = laboratory(400, seed=5), problem()
     features = new.features.astype(np.float64)
@@ -26,13 +26,13 @@ def test_every_family_beats_the_source_on_new_cells(family: str) -> None:
     assert before < 0.75 < 0.9 < after
 
 
-def test_a_strong_prior_keeps_the_source_head() -> None:
+def test_strong_prior_keeps_source_head() -> None:
     head = FAMILIES["logistic"][0](problem(), np.arange(60), (1.0, 1e6))
     assert not isinstance(head, CacheHead)
     assert np.allclose(head.weight, source_head().weight, atol=1e-4)
 
 
-def test_the_solution_is_that_of_logistic_regression_in_all_dimensions() -> None:
+def test_solution_is_optimal_in_full_feature_space() -> None:
     """The fit in the span of the labeled cells is the one of the whole feature space."""
     known, strength = problem(30), 0.01
     head = FAMILIES["logistic"][0](known, np.arange(30), (1.0, strength))
@@ -51,7 +51,7 @@ def test_the_solution_is_that_of_logistic_regression_in_all_dimensions() -> None
 
 
 @pytest.mark.parametrize(("num", "predicted"), [(2, False), (3, True)])
-def test_a_class_that_the_source_lacks_needs_three_labels(num: int, predicted: bool) -> None:
+def test_class_missing_from_source_needs_three_labels(num: int, predicted: bool) -> None:
     pool = laboratory(60)
     labels = pool.labels.copy()
     labels[np.flatnonzero(labels == SEGMENTED)[:num]] = MYELOBLAST
@@ -59,7 +59,7 @@ def test_a_class_that_the_source_lacks_needs_three_labels(num: int, predicted: b
     assert (known.source.bias[MYELOBLAST] > NEVER / 2) == predicted
 
 
-def test_an_absent_class_stays_absent_in_every_linear_head() -> None:
+def test_absent_class_stays_absent_in_every_linear_head() -> None:
     for family in ("logistic", "prototypes"):
         fit, grid = FAMILIES[family]
         for settings in grid:

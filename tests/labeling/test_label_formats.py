@@ -1,4 +1,4 @@
-"""Labels travel to Label Studio and CVAT and come back."""
+"""Labels are exported to Label Studio and CVAT, and imported again."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ IDS = ("smear 1/a.png", "smear 1/b.png", "c.png")
 
 
 @pytest.mark.parametrize("suffix", ["json", "xml"])
-def test_labels_survive_the_way_there_and_back(tmp_path: Path, suffix: str) -> None:
+def test_labels_round_trip(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cells.{suffix}"
     export_cells(path, IDS, [Answer(IDS[0], "monocyte"), Answer(IDS[2], "skip")])
     found = {each.image_id: each.label for each in import_answers(path, IDS)}
@@ -49,7 +49,7 @@ def test_a_name_that_xml_cannot_hold_is_refused(tmp_path: Path) -> None:
     export_cells(tmp_path / "cells.json", ["a\x1b[1A.png"])
 
 
-def test_label_studio_names_the_reader_and_the_time(tmp_path: Path) -> None:
+def test_label_studio_import_has_reader_and_time(tmp_path: Path) -> None:
     path = tmp_path / "cells.json"
     export_cells(path, IDS, [Answer(IDS[0], "monocyte")])
     tasks = json.loads(path.read_text())
@@ -131,7 +131,7 @@ def test_cvat_files_that_define_entities_are_refused(tmp_path: Path, encoding: s
         ("a.txt", "", ".csv"),
     ],
 )
-def test_damaged_exports_are_named(tmp_path: Path, name: str, text: str, words: str) -> None:
+def test_damaged_exports_are_reported(tmp_path: Path, name: str, text: str, words: str) -> None:
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(ValueError, match=r"a\.(json|xml|txt)") as caught:
@@ -139,7 +139,7 @@ def test_damaged_exports_are_named(tmp_path: Path, name: str, text: str, words: 
     assert words in str(caught.value)
 
 
-def test_a_cvat_export_lists_the_classes(tmp_path: Path) -> None:
+def test_cvat_export_lists_the_classes(tmp_path: Path) -> None:
     path = tmp_path / "cells.xml"
     export_cells(path, IDS)
     names = [each.text for each in ElementTree.parse(path).iterfind("meta/task/labels/label/name")]

@@ -1,4 +1,4 @@
-"""The learner: choices, answers, prediction, and every misuse named."""
+"""The learner: choices, answers, prediction, and errors for every misuse."""
 
 import time
 
@@ -24,7 +24,7 @@ def taught(num: int, **options: object) -> Learner:
     return found
 
 
-def test_fifty_labels_raise_the_score_of_new_cells() -> None:
+def test_fifty_labels_raise_score_on_new_cells() -> None:
     found, new = taught(50), laboratory(400, seed=9)
     names = [NAMES[label] for label in new.labels]
     before = Learner(found.pool, source_head(), adapts=False).score(new.features, names)
@@ -42,18 +42,18 @@ def test_no_cell_is_offered_twice() -> None:
     assert found.labels == {}
 
 
-def test_a_part_of_each_batch_is_in_random_order() -> None:
+def test_part_of_each_batch_is_in_random_order() -> None:
     found = learner(random_share=0.3)
     order = [found.pool.image_ids[row] for row in random_order(found.pool.image_ids)]
     assert set(order[:3]) <= set(found.next(10))
     assert set(learner(random_share=1.0).next(10)) == set(order[:10])
 
 
-def test_the_same_seed_gives_the_same_cells() -> None:
+def test_choice_depends_on_seed() -> None:
     assert learner(seed=3).next(10) == learner(seed=3).next(10) != learner(seed=4).next(10)
 
 
-def test_it_follows_the_conventions_of_scikit_learn() -> None:
+def test_learner_follows_sklearn_conventions() -> None:
     found = taught(30)
     assert found.fit() is found
     p = found.predict_proba()
@@ -62,7 +62,7 @@ def test_it_follows_the_conventions_of_scikit_learn() -> None:
     assert (found.predict(found.pool.features[:5]) == found.predict()[:5]).all()
 
 
-def test_a_later_answer_of_the_reader_replaces_the_earlier() -> None:
+def test_later_answer_of_a_reader_replaces_earlier() -> None:
     found = learner()
     first = found.pool.image_ids[0]
     found.tell(first, "monocyte").tell(first, "basophil")
@@ -73,7 +73,7 @@ def test_a_later_answer_of_the_reader_replaces_the_earlier() -> None:
     assert found.labels == {first: NAMES.index("basophil")}
 
 
-def test_misuse_is_named() -> None:
+def test_misuse_is_reported() -> None:
     found = learner(laboratory(20))
     for num in (0, 21):
         with pytest.raises(ValueError, match="20"):
@@ -93,14 +93,14 @@ def test_misuse_is_named() -> None:
         learner(random_share=1.5)
 
 
-def test_test_cells_are_refused() -> None:
+def test_held_out_cells_are_refused() -> None:
     pool = laboratory(20)
     held_out = Pool(**{**vars(pool), "held_out": frozenset({"test.png"})})
     with pytest.raises(ValueError, match="test cells"):
         learner(held_out).tell("test.png", "monocyte")
 
 
-def test_labels_say_how_good_the_model_is_here() -> None:
+def test_estimates_show_improvement_over_source() -> None:
     found = taught(60)
     estimates = found.estimate()
     assert estimates is not None
@@ -113,7 +113,7 @@ def test_labels_say_how_good_the_model_is_here() -> None:
 
 
 @pytest.mark.slow
-def test_the_next_ten_of_100_000_embedded_cells_take_less_than_two_seconds() -> None:
+def test_choosing_from_100_000_cells_takes_under_two_seconds() -> None:
     rng = np.random.default_rng(0)
     small, num, width = laboratory(100), 100_000, 1280
     head = source_head()

@@ -1,4 +1,4 @@
-"""Embedding a folder or dataset once, and what the pool says of labels that do not fit."""
+"""A folder or dataset is embedded once, and labels that do not fit are reported."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def opened(model: str, ref: Path, cache: Path, **options: object) -> Pool:
     return open_pool(model, str(ref), OPTIONS, cache, **options)[1]  # type: ignore[arg-type]
 
 
-def test_a_folder_is_embedded_once(model: str, cells: Path, tmp_path: Path) -> None:
+def test_folder_is_embedded_once(model: str, cells: Path, tmp_path: Path) -> None:
     first, calls = opened(model, cells, tmp_path), []
     second = opened(model, cells, tmp_path, on_progress=lambda *done: calls.append(done))
     assert calls == [(12, 12)] and (first.features == second.features).all()
@@ -55,20 +55,20 @@ def test_a_folder_is_embedded_once(model: str, cells: Path, tmp_path: Path) -> N
     assert np.isfinite(first.features).all()
 
 
-def test_folders_named_after_classes_are_labels(model: str, cells: Path, tmp_path: Path) -> None:
+def test_class_folders_provide_labels(model: str, cells: Path, tmp_path: Path) -> None:
     pool = opened(model, cells, tmp_path, classes={"Lympho": "lymphocyte_typical"})
     assert np.bincount(pool.labels + 1, minlength=12)[[0, 10, 11]].tolist() == [4, 4, 4]
     assert folder_labels(["a/monocyte/1.png", "monocyte.png"], {"a": None}).tolist() == [9, -1]
 
 
-def test_squares_are_read_by_name(model: str, cells: Path, tmp_path: Path) -> None:
+def test_images_are_read_by_name(model: str, cells: Path, tmp_path: Path) -> None:
     pretrained, pool = open_pool(model, str(cells), OPTIONS, tmp_path)
     wanted = [pool.image_ids[7], pool.image_ids[2]]
     squares = read_squares(pretrained, str(cells), OPTIONS, pool, wanted)
     assert list(squares) == wanted and squares[wanted[0]].shape == (28, 28, 3)
 
 
-def test_damaged_images_are_named_or_left_out(model: str, cells: Path, tmp_path: Path) -> None:
+def test_damaged_images_are_reported_or_skipped(model: str, cells: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     folder.mkdir()
     Image.open(cells / "monocyte/0.png").save(folder / "a.png")
@@ -80,7 +80,7 @@ def test_damaged_images_are_named_or_left_out(model: str, cells: Path, tmp_path:
     assert pool.image_ids == ("a.png",) and "b.png" in pool.faults[0]
 
 
-def test_test_cells_of_a_dataset_are_never_offered(model: str, tmp_path: Path) -> None:
+def test_held_out_cells_of_a_dataset_are_never_offered(model: str, tmp_path: Path) -> None:
     write_domain(tmp_path / "lab", num_per_class=1)
     pool = opened(model, tmp_path / "lab", tmp_path / "cache")
     assert len(pool) == 22 and not any("_test_" in each for each in pool.image_ids)
@@ -90,7 +90,7 @@ def test_test_cells_of_a_dataset_are_never_offered(model: str, tmp_path: Path) -
     assert len(opened(model, tmp_path / "lab", tmp_path / "cache", reserve_test=False)) == 33
 
 
-def test_labels_of_another_dataset_are_named(model: str, cells: Path, tmp_path: Path) -> None:
+def test_labels_of_another_dataset_are_reported(model: str, cells: Path, tmp_path: Path) -> None:
     pool = opened(model, cells, tmp_path)
     with pytest.raises(ValueError, match="another dataset"):
         pool.rows(["x.png", "y.png"])
@@ -98,7 +98,7 @@ def test_labels_of_another_dataset_are_named(model: str, cells: Path, tmp_path: 
         pool.rows([pool.image_ids[0], "x.png"])
 
 
-def test_the_embedding_for_choices_is_small_and_of_unit_scale() -> None:
+def test_choice_embedding_is_small_and_of_unit_scale() -> None:
     embedded = embed_for_choice(laboratory().features)
     assert embedded.shape == (240, 24)
     assert np.isclose((embedded.astype(float) ** 2).sum(1).mean(), 1, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The benchmark: test cells stay apart, curves say what draws were."""
+"""The benchmark: test cells stay separate, and learning curves are computed from the draws."""
 
 from dataclasses import replace
 
@@ -10,14 +10,14 @@ from hf_wbc.labeling.simulate import Draw, advantages, curve, divide, scorable, 
 from tests.support.shifted_laboratory import MYELOBLAST, laboratory, source_head
 
 
-def test_test_cells_and_pool_are_disjoint_and_cover_everything() -> None:
+def test_held_out_cells_and_pool_are_disjoint_and_complete() -> None:
     pool = laboratory(200)
     rows, test = divide(pool, 0)
     assert sorted([*rows, *test]) == list(range(200)) and len(rows) == 110
     assert rows.tolist() != divide(pool, 1)[0].tolist()
 
 
-def test_no_patient_is_on_both_sides() -> None:
+def test_patients_are_not_split() -> None:
     patients = np.repeat([f"patient {number}" for number in range(20)], 10)
     pool = Pool(**{**vars(laboratory(200)), "groups": patients})
     for seed in range(5):
@@ -26,7 +26,7 @@ def test_no_patient_is_on_both_sides() -> None:
         assert sorted([*rows, *test]) == list(range(200)) and len(rows) > 50
 
 
-def test_rare_classes_and_unlabeled_cells_are_left_out() -> None:
+def test_rare_classes_and_unlabeled_cells_are_excluded() -> None:
     pool = laboratory(100)
     labels = pool.labels.copy()
     labels[:3], labels[3:10] = MYELOBLAST, -1
@@ -38,7 +38,7 @@ def test_rare_classes_and_unlabeled_cells_are_left_out() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_default_needs_fewer_labels_than_random_ones() -> None:
+def test_default_strategy_is_no_worse_than_random() -> None:
     draws = list(
         simulate(
             laboratory(300), source_head(), strategies=("typical_then_margin", "random"),

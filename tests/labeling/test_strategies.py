@@ -1,4 +1,4 @@
-"""Every strategy keeps the contract; each does what its paper says on clusters."""
+"""Every strategy fulfills the contract, and chooses from clusters as its paper says."""
 
 import time
 
@@ -32,7 +32,9 @@ def view(num: int = 90, labeled: tuple[int, ...] = ()) -> PoolView:
 @pytest.mark.parametrize("name", strategy_names())
 @pytest.mark.parametrize("labeled", [(), (0, 1, 60, 61, 85)])
 @pytest.mark.parametrize("num", [1, 10, 85])
-def test_a_choice_is_of_distinct_candidates(name: str, labeled: tuple[int, ...], num: int) -> None:
+def test_chosen_cells_are_distinct_candidates(
+    name: str, labeled: tuple[int, ...], num: int
+) -> None:
     pool = view(labeled=labeled)
     chosen = load_strategy(name)(pool, num, np.random.default_rng(0))
     assert len(chosen) == num == len(set(chosen.tolist()))
@@ -50,39 +52,39 @@ def test_identical_cells_can_be_chosen(name: str) -> None:
     assert len(set(chosen.tolist())) == 12
 
 
-def test_margin_takes_the_smallest_margins() -> None:
+def test_margin_chooses_smallest_margins() -> None:
     pool = view()
     chosen = load_strategy("margin")(pool, 5, np.random.default_rng(0))
     assert np.sort(pool.margins)[4] == pool.margins[chosen].max()
 
 
 @pytest.mark.parametrize("name", ["k_center", "typiclust"])
-def test_three_cells_are_of_the_three_clusters(name: str) -> None:
+def test_three_cells_come_from_three_clusters(name: str) -> None:
     chosen = load_strategy(name)(view(), 3, np.random.default_rng(0))
     assert len(set(np.searchsorted([54, 85], chosen, side="right").tolist())) == 3
 
 
-def test_class_seeking_asks_for_rare_classes_first() -> None:
+def test_class_seeking_prefers_rare_classes() -> None:
     pool = view(labeled=(0, 1, 2, 60, 61))
     chosen = load_strategy("class_seeking")(pool, 2, np.random.default_rng(0))
     assert (pool.probabilities[chosen, 2] > 0.3).all()
 
 
-def test_the_default_changes_from_typical_to_uncertain_cells() -> None:
+def test_default_strategy_switches_from_typical_to_uncertain_cells() -> None:
     few, many = view(labeled=(0,)), view(labeled=tuple(range(20)))
     default, rng = load_strategy("typical_then_margin"), np.random.default_rng
     assert default(few, 5, rng(0)).tolist() == load_strategy("typiclust")(few, 5, rng(0)).tolist()
     assert default(many, 5, rng(0)).tolist() == load_strategy("margin")(many, 5, rng(0)).tolist()
 
 
-def test_an_unknown_strategy_is_named() -> None:
+def test_unknown_strategy_is_reported() -> None:
     with pytest.raises(ValueError, match="margin"):
         load_strategy("margins")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", strategy_names())
-def test_a_choice_among_100_000_cells_takes_less_than_two_seconds(name: str) -> None:
+def test_choosing_from_100_000_cells_takes_under_two_seconds(name: str) -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(100_000, 64)).astype(np.float32)
     p = rng.dirichlet(np.ones(11), 100_000).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The attribute head learns, is saved beside a model, and refuses what is damaged."""
+"""The attribute head learns, is saved next to a model, and rejects damaged files."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_each_attribute_is_a_distribution_over_its_values(
     assert (found["vacuole"].argmax(1) == codes["vacuole"])[known].mean() > 0.95
 
 
-def test_a_saved_head_answers_the_same_and_a_wrong_file_is_named(
+def test_saved_head_round_trips_and_wrong_file_is_reported(
     fitted: tuple[AttributeHead, np.ndarray, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     head, features, _ = fitted

@@ -1,4 +1,4 @@
-"""Backbone names build what their papers describe."""
+"""Backbone names build the architectures that their papers describe."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_configuration_has_as_many_weights_as_published(name: str) -> None:
+def test_backbone_has_published_number_of_weights(name: str) -> None:
     ready = find_backbone(name)
     assert ready is not None
     with torch.device("meta"):
@@ -26,7 +26,7 @@ def test_a_configuration_has_as_many_weights_as_published(name: str) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED[name]
 
 
-def test_dinov2_base_has_the_published_backbone_and_a_head_on_two_vectors() -> None:
+def test_dinov2_base_has_published_backbone_and_double_width_head() -> None:
     ready = find_backbone("dinov2-base")
     assert ready is not None
     with torch.device("meta"):
@@ -37,12 +37,12 @@ def test_dinov2_base_has_the_published_backbone_and_a_head_on_two_vectors() -> N
     assert model.classifier.in_features == 2 * 768
 
 
-def test_names_and_hub_models_are_each_one() -> None:
+def test_names_and_hub_ids_are_unique() -> None:
     assert (
         len(set(backbone_names())) == len({ready.hub_id for ready in BACKBONES}) == len(BACKBONES)
     )
 
 
-def test_every_ready_model_says_what_it_has_seen_and_others_are_unknown() -> None:
+def test_every_known_backbone_states_its_exposure() -> None:
     assert all(find_hub_model(ready.hub_id) is ready and ready.exposure for ready in BACKBONES)
     assert find_hub_model("somebody/else") is None

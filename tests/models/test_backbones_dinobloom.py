@@ -63,7 +63,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Modul
     return model.eval()
 
 
-def test_it_has_timms_features_at_its_own_size(published: torch.nn.Module) -> None:
+def test_dinobloom_matches_timm_features_at_its_own_size(published: torch.nn.Module) -> None:
     loaded = load_classifier("dinobloom-base")
     images = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -76,19 +76,21 @@ def test_it_has_timms_features_at_its_own_size(published: torch.nn.Module) -> No
     assert loaded.revision == COMMIT
 
 
-def test_it_is_marked_as_exposed(published: torch.nn.Module) -> None:
+def test_dinobloom_is_marked_as_exposed(published: torch.nn.Module) -> None:
     loaded = load_classifier("dinobloom-base")
     assert loaded.exposure.startswith("EXPOSED to blood cells")
     assert {"acevedo_20", "matek_19", "mll_23", "wbc_1", "wbc_2"} == {*loaded.exposed_to}
 
 
-def test_it_takes_other_sizes(published: torch.nn.Module) -> None:
+def test_dinobloom_supports_other_sizes(published: torch.nn.Module) -> None:
     loaded = load_classifier("dinobloom-base", image_size=42)
     assert loaded.preprocessing.size == 42
     assert loaded.classifier(torch.zeros(1, 3, 42, 42)).logits.shape == (1, 11)
 
 
-def test_saved_it_is_a_plain_model_of_its_size(published: torch.nn.Module, tmp_path: Path) -> None:
+def test_saved_dinobloom_is_a_plain_transformers_model(
+    published: torch.nn.Module, tmp_path: Path
+) -> None:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     loaded = load_classifier("dinobloom-base")

@@ -21,14 +21,12 @@ def vit(checkpoint: Callable[[str], Path]) -> Classifier:
     return load_classifier(str(checkpoint("vit"))).classifier
 
 
-def test_logits_are_the_plain_models(classifier: Classifier, images: Tensor) -> None:
+def test_logits_match_plain_model(classifier: Classifier, images: Tensor) -> None:
     torch.testing.assert_close(classifier(images).logits, classifier.model(images).logits)
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_head_of_the_features_gives_the_logits(
-    classifier: Classifier, images: Tensor, mode: bool
-) -> None:
+def test_head_of_features_gives_logits(classifier: Classifier, images: Tensor, mode: bool) -> None:
     features, logits = classifier.train(mode)(images)
     assert features.shape == (2, classifier.num_features)
     assert logits.shape == (2, 11)
@@ -36,28 +34,26 @@ def test_head_of_the_features_gives_the_logits(
     torch.testing.assert_close(classifier.head(features), logits)
 
 
-def test_features_go_through_the_head_alone(classifier: Classifier, images: Tensor) -> None:
+def test_features_pass_through_the_head_alone(classifier: Classifier, images: Tensor) -> None:
     features, logits = classifier(images)
     again = classifier(features)
     torch.testing.assert_close(again.logits, logits)
     assert again.features is features
 
 
-def test_a_loss_of_the_features_reaches_the_first_layer(
-    classifier: Classifier, images: Tensor
-) -> None:
+def test_loss_on_features_reaches_first_layer(classifier: Classifier, images: Tensor) -> None:
     classifier(images).features.square().sum().backward()
     first = next(p for p in classifier.parameters() if p.requires_grad)
     assert first.grad is not None and first.grad.abs().sum() > 0
     assert classifier.head.weight.grad is None
 
 
-def test_every_weight_that_learns_gets_a_gradient(classifier: Classifier, images: Tensor) -> None:
+def test_every_trainable_weight_gets_a_gradient(classifier: Classifier, images: Tensor) -> None:
     classifier.train()(images).logits.square().sum().backward()
     assert [n for n, p in classifier.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_nothing_is_kept_after_a_forward_pass(vit: Classifier, draw_images: Draw) -> None:
+def test_nothing_is_retained_after_forward(vit: Classifier, draw_images: Draw) -> None:
     output = vit(draw_images("vit"))
     features = weakref.ref(output.features)
     del output
@@ -66,13 +62,13 @@ def test_nothing_is_kept_after_a_forward_pass(vit: Classifier, draw_images: Draw
     assert not vit.head._forward_pre_hooks
 
 
-def test_no_hook_stays_when_the_model_fails(vit: Classifier) -> None:
+def test_no_hook_remains_after_failed_forward(vit: Classifier) -> None:
     with pytest.raises(ValueError, match="size"):
         vit(torch.zeros(1, 3, 8, 8))
     assert not vit.head._forward_pre_hooks
 
 
-def test_a_deep_copy_gives_its_own_features(vit: Classifier, draw_images: Draw) -> None:
+def test_deep_copy_computes_its_own_features(vit: Classifier, draw_images: Draw) -> None:
     teacher = copy.deepcopy(vit)
     with torch.no_grad():
         teacher.model.vit.layernorm.bias.add_(1)
@@ -81,7 +77,7 @@ def test_a_deep_copy_gives_its_own_features(vit: Classifier, draw_images: Draw) 
     torch.testing.assert_close(after, before + 1)
 
 
-def test_autocast_runs_the_head_in_half_precision(vit: Classifier, draw_images: Draw) -> None:
+def test_autocast_runs_head_in_half_precision(vit: Classifier, draw_images: Draw) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         features, logits = vit(draw_images("vit"))
         again = vit(features.bfloat16()).logits
@@ -91,7 +87,7 @@ def test_autocast_runs_the_head_in_half_precision(vit: Classifier, draw_images: 
     torch.testing.assert_close(again.float(), exact, atol=2e-2, rtol=0)
 
 
-def test_training_features_of_mobilenet_are_those_after_its_dropout(
+def test_mobilenet_training_features_include_dropout(
     checkpoint: Callable[[str], Path], draw_images: Draw
 ) -> None:
     classifier = load_classifier(str(checkpoint("mobilenet_v2"))).classifier
@@ -104,7 +100,7 @@ def test_training_features_of_mobilenet_are_those_after_its_dropout(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_compiled_classifier_gives_the_same(vit: Classifier, draw_images: Draw) -> None:
+def test_compiled_classifier_gives_same_output(vit: Classifier, draw_images: Draw) -> None:
     images = draw_images("vit")
     with torch.no_grad():
         expected = vit(images)
@@ -137,7 +133,7 @@ def test_ddp_finds_no_unused_weight(
 
 
 @pytest.mark.usefixtures("one_process")
-def test_ddp_would_stop_at_a_mask_token_that_learns(
+def test_ddp_would_fail_with_trainable_mask_token(
     checkpoint: Callable[[str], Path], draw_images: Draw
 ) -> None:
     classifier = load_classifier(str(checkpoint("dinov2"))).classifier
@@ -146,12 +142,12 @@ def test_ddp_would_stop_at_a_mask_token_that_learns(
         _two_steps(DistributedDataParallel(classifier), draw_images("dinov2"))
 
 
-def test_inputs_of_another_shape_are_refused(vit: Classifier) -> None:
+def test_inputs_of_wrong_shape_are_refused(vit: Classifier) -> None:
     with pytest.raises(ValueError, match=r"\(3, 32, 32\); give images \(B, 3, H, W\)"):
         vit(torch.zeros(3, 32, 32))
 
 
-def test_a_model_without_a_linear_head_is_refused() -> None:
+def test_model_without_linear_head_is_refused() -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=16)
@@ -161,7 +157,7 @@ def test_a_model_without_a_linear_head_is_refused() -> None:
         Classifier(model)
 
 
-def test_a_closed_class_is_never_predicted_and_gets_no_gradient(tiny_model: str) -> None:
+def test_masked_class_is_never_predicted_and_gets_no_gradient(tiny_model: str) -> None:
     classifier = load_classifier(tiny_model).classifier
     present = torch.ones(11, dtype=torch.bool)
     present[3] = False
@@ -175,7 +171,7 @@ def test_a_closed_class_is_never_predicted_and_gets_no_gradient(tiny_model: str)
     assert (head.weight.grad[4] != 0).any()
 
 
-def test_a_closed_class_that_is_present_again_starts_anew(tiny_model: str) -> None:
+def test_unmasked_class_is_reset(tiny_model: str) -> None:
     classifier = load_classifier(tiny_model).classifier
     present = torch.ones(11, dtype=torch.bool)
     present[3] = False

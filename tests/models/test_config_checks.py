@@ -1,4 +1,4 @@
-"""Model folders with absurd settings are refused at once, each with its own reason."""
+"""Model folders with absurd settings are refused at once, each with its specific reason."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def own(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", ABSURD)
-def test_an_absurd_setting_is_refused_before_it_takes_memory(case: str, own: Path) -> None:
+def test_absurd_setting_is_refused_with_little_memory(case: str, own: Path) -> None:
     file, changes, words = ABSURD[case]
     facts = json.loads((own / file).read_text())
     (own / file).write_text(json.dumps({**facts, **changes}))
@@ -77,14 +77,14 @@ def test_an_absurd_setting_is_refused_before_it_takes_memory(case: str, own: Pat
     ],
     ids=["brackets", "objects", "list", "cut", "no text", "long"],
 )
-def test_a_config_that_is_none_is_refused(text: str, words: str, own: Path) -> None:
+def test_invalid_config_is_refused(text: str, words: str, own: Path) -> None:
     (own / CONFIG).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=words):
         load_classifier(str(own))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(value: float, own: Path) -> None:
+def test_non_finite_weights_are_refused(value: float, own: Path) -> None:
     weights = load_file(own / WEIGHTS)
     name = next(name for name, each in weights.items() if "layer" in name)
     weights[name].view(-1)[0] = value
@@ -93,7 +93,7 @@ def test_weights_that_are_no_numbers_are_refused(value: float, own: Path) -> Non
         load_classifier(str(own))
 
 
-def test_random_weights_have_the_same_limits(own: Path) -> None:
+def test_random_initialization_has_same_limits(own: Path) -> None:
     with pytest.raises(ValueError, match="image size is 100,000 px"):
         load_classifier(str(own), fresh=True, image_size=100_000)
     facts = json.loads((own / CONFIG).read_text())
@@ -102,5 +102,5 @@ def test_random_weights_have_the_same_limits(own: Path) -> None:
         load_classifier(str(own), fresh=True)
 
 
-def test_a_model_of_any_family_passes(folder: Path) -> None:
+def test_model_of_any_family_passes(folder: Path) -> None:
     assert torch.isfinite(load_classifier(str(folder)).classifier.head.weight).all()

@@ -10,7 +10,7 @@ from hf_wbc.models import Exposure, load_classifier, load_trained, save_classifi
 from hf_wbc.models.backbones import BACKBONES
 
 
-def test_training_adds_what_it_saw_to_what_was_seen_before() -> None:
+def test_exposure_accumulates_over_trainings() -> None:
     first = Exposure("web images", ("matek_19",)).after(["acevedo_20"], ["mll_23"])
     second = first.after(["mll_23"], [])
     assert second.exposed_to == ("matek_19", "acevedo_20", "mll_23")
@@ -20,7 +20,7 @@ def test_training_adds_what_it_saw_to_what_was_seen_before() -> None:
     )
 
 
-def test_a_saved_model_tells_it_and_a_loaded_one_knows_it(tiny_model: str, tmp_path: Path) -> None:
+def test_exposure_round_trips_through_saved_model(tiny_model: str, tmp_path: Path) -> None:
     loaded = load_classifier(tiny_model)
     assert (loaded.exposure, loaded.exposed_to) == ("unknown", ())
     seen = Exposure(loaded.exposure, loaded.exposed_to).after(["home"], ["away"])
@@ -30,9 +30,7 @@ def test_a_saved_model_tells_it_and_a_loaded_one_knows_it(tiny_model: str, tmp_p
         assert again.exposure == seen.said
 
 
-def test_a_note_is_not_left_on_a_model_that_is_saved_without(
-    tiny_model: str, tmp_path: Path
-) -> None:
+def test_save_without_exposure_leaves_no_note(tiny_model: str, tmp_path: Path) -> None:
     loaded = load_classifier(tiny_model)
     for name, seen in (("a", Exposure("seen", ("home",))), ("b", None)):
         save_classifier(loaded.classifier, loaded.processor, tmp_path / name, exposure=seen)
@@ -40,9 +38,7 @@ def test_a_note_is_not_left_on_a_model_that_is_saved_without(
     assert "hf_wbc_exposure" not in json.loads((tmp_path / "b" / "config.json").read_text())
 
 
-def test_random_weights_have_seen_nothing_wherever_their_shape_is_from(
-    tiny_model: str, tmp_path: Path
-) -> None:
+def test_random_weights_have_no_exposure(tiny_model: str, tmp_path: Path) -> None:
     loaded = load_classifier(tiny_model)
     for name, seen in (("a", Exposure("seen", ("home",))), ("b", None)):
         save_classifier(loaded.classifier, loaded.processor, tmp_path / name, exposure=seen)
@@ -53,7 +49,7 @@ def test_random_weights_have_seen_nothing_wherever_their_shape_is_from(
         assert torch.equal(fresh[0].classifier.head.weight, fresh[1].classifier.head.weight)
 
 
-def test_a_note_of_another_version_is_refused(tiny_model: str, tmp_path: Path) -> None:
+def test_exposure_note_of_another_version_is_refused(tiny_model: str, tmp_path: Path) -> None:
     loaded, folder = load_classifier(tiny_model), tmp_path / "model"
     save_classifier(loaded.classifier, loaded.processor, folder, exposure=Exposure("seen"))
     config = json.loads((folder / "config.json").read_text())
@@ -62,7 +58,7 @@ def test_a_note_of_another_version_is_refused(tiny_model: str, tmp_path: Path) -
         load_trained(str(folder))
 
 
-def test_only_models_of_blood_cells_are_exposed_and_say_so() -> None:
+def test_only_blood_cell_models_are_marked_exposed() -> None:
     assert [ready.name for ready in BACKBONES if ready.exposed_to] == ["dinobloom-base"]
     for ready in BACKBONES:
         assert ready.exposure.startswith("EXPOSED") == bool(ready.exposed_to)

@@ -29,9 +29,7 @@ def step(method: nn.Module, classifier: Classifier, images: Tensor) -> dict[str,
     return {name: not torch.equal(after[name], value) for name, value in before.items()}
 
 
-def test_a_frozen_backbone_moves_in_nothing_but_its_head(
-    classifier: Classifier, images: Tensor
-) -> None:
+def test_frozen_backbone_trains_only_its_head(classifier: Classifier, images: Tensor) -> None:
     freeze(classifier, "frozen")
     moved = step(nn.ModuleList([classifier]), classifier, images)  # train() is called from outside
     assert {name for name, has in moved.items() if has} == {
@@ -40,7 +38,7 @@ def test_a_frozen_backbone_moves_in_nothing_but_its_head(
     }
 
 
-def test_a_frozen_backbone_has_no_dropout_before_its_head(
+def test_frozen_backbone_has_no_dropout_before_its_head(
     checkpoint: Checkpoint, draw_images: Draw
 ) -> None:
     classifier = load_classifier(str(checkpoint("mobilenet_v2"))).classifier
@@ -51,13 +49,13 @@ def test_a_frozen_backbone_has_no_dropout_before_its_head(
     assert classifier.training
 
 
-def test_unfrozen_everything_moves(resnet: Classifier, draw_images: Draw) -> None:
+def test_all_weights_move_when_unfrozen(resnet: Classifier, draw_images: Draw) -> None:
     freeze(resnet)
     moved = step(resnet, resnet, draw_images("resnet"))
     assert all(has for name, has in moved.items() if name.endswith(("running_mean", "weight")))
 
 
-def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_scale(
+def test_frozen_batch_norm_keeps_statistics_and_learns_scale(
     resnet: Classifier, draw_images: Draw
 ) -> None:
     freeze(resnet, "full", "frozen")
@@ -68,7 +66,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_scale(
     assert moved["resnet.embedder.embedder.convolution.weight"]
 
 
-def test_freezing_takes_hold_at_once(resnet: Classifier, draw_images: Draw) -> None:
+def test_freezing_takes_effect_immediately(resnet: Classifier, draw_images: Draw) -> None:
     resnet.train()
     freeze(resnet, "frozen")
     images = draw_images("resnet")
@@ -83,6 +81,8 @@ def test_freezing_takes_hold_at_once(resnet: Classifier, draw_images: Draw) -> N
         (("full", "off"), "batch_norm is 'off'; choose from train, frozen"),
     ],
 )
-def test_another_word_is_refused(resnet: Classifier, words: tuple[str, str], message: str) -> None:
+def test_unknown_option_is_refused(
+    resnet: Classifier, words: tuple[str, str], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         freeze(resnet, *words)  # type: ignore[arg-type]

@@ -56,9 +56,7 @@ def train(classifier: Classifier, images: Tensor, steps: int = 3) -> None:
     classifier.eval()
 
 
-def test_every_attention_layer_is_adapted_and_nothing_else(
-    adaptable: str, model: Classifier
-) -> None:
+def test_only_attention_layers_and_head_are_adapted(adaptable: str, model: Classifier) -> None:
     layers = attention_layers(model)
     assert len(layers) == NUM_LAYERS[adaptable]
     assert not any("bias_mlp" in name or "mlp" in name.split(".") for name in layers)
@@ -70,7 +68,7 @@ def test_every_attention_layer_is_adapted_and_nothing_else(
     assert all(".lora_" in name for name in learning - head)
 
 
-def test_it_starts_as_the_model_it_adapts(
+def test_initial_lora_matches_base_model(
     adaptable: str, model: Classifier, draw_images: Draw
 ) -> None:
     images = draw_images(adaptable)
@@ -79,7 +77,7 @@ def test_it_starts_as_the_model_it_adapts(
     assert torch.equal(model(images).logits, expected)
 
 
-def test_the_update_is_its_formula(adaptable: str, model: Classifier, draw_images: Draw) -> None:
+def test_lora_update_matches_formula(adaptable: str, model: Classifier, draw_images: Draw) -> None:
     """Check against a copy with explicitly changed weights: W + (alpha / rank) B A."""
     by_hand = copy.deepcopy(model)
     freeze(model, "lora", lora=Lora(rank=2, alpha=5.0))
@@ -95,7 +93,7 @@ def test_the_update_is_its_formula(adaptable: str, model: Classifier, draw_image
     torch.testing.assert_close(model(images), by_hand(images), atol=1e-5, rtol=1e-4)
 
 
-def test_merged_and_saved_it_is_a_plain_model_that_says_the_same(
+def test_merged_and_saved_model_is_plain_and_equal(
     adaptable: str, model: Classifier, draw_images: Draw, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForImageClassification
@@ -127,7 +125,7 @@ def test_merged_and_saved_it_is_a_plain_model_that_says_the_same(
     }
 
 
-def test_updates_come_from_the_seed_and_the_global_state_stays(checkpoint: Checkpoint) -> None:
+def test_updates_depend_on_seed_and_global_rng_is_unchanged(checkpoint: Checkpoint) -> None:
     state, drawn = torch.get_rng_state(), []
     for seed in (0, 0, 1):
         classifier = load_classifier(str(checkpoint("vit"))).classifier
@@ -139,7 +137,7 @@ def test_updates_come_from_the_seed_and_the_global_state_stays(checkpoint: Check
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_blocks_learn_at_the_rates_of_the_layers_that_they_adapt(model: Classifier) -> None:
+def test_updates_use_depth_of_their_layers(model: Classifier) -> None:
     before = block_depths(model)
     freeze(model, "lora")
     after = block_depths(model)
@@ -150,13 +148,13 @@ def test_blocks_learn_at_the_rates_of_the_layers_that_they_adapt(model: Classifi
 
 
 @pytest.mark.parametrize("family", WITHOUT)
-def test_a_family_without_attention_is_refused(family: str, checkpoint: Checkpoint) -> None:
+def test_family_without_attention_is_refused(family: str, checkpoint: Checkpoint) -> None:
     classifier = load_classifier(str(checkpoint(family))).classifier
     with pytest.raises(ValueError, match=r"has none; use vit, dinov2.*--trainable full"):
         freeze(classifier, "lora")
 
 
-def test_a_timm_transformer_is_adapted(tmp_path: Path) -> None:
+def test_timm_transformer_is_adapted(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
@@ -171,12 +169,12 @@ def test_a_timm_transformer_is_adapted(tmp_path: Path) -> None:
     ("options", "message"),
     [({"rank": 0}, "lora_rank is 0"), ({"alpha": -1.0}, "lora_alpha is -1.0")],
 )
-def test_a_size_that_cannot_be_is_named(options: dict[str, float], message: str) -> None:
+def test_invalid_lora_size_is_reported(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Lora(**options)  # type: ignore[arg-type]
 
 
-def test_without_peft_the_remedy_is_said(
+def test_missing_peft_names_the_remedy(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier = load_classifier(str(checkpoint("vit"))).classifier

@@ -33,7 +33,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_every_family_keeps_its_backbone_and_gets_a_head_of_the_eleven(folder: Path) -> None:
+def test_every_family_keeps_backbone_and_gets_eleven_class_head(folder: Path) -> None:
     from transformers import AutoModelForImageClassification
 
     classifier = load_classifier(str(folder)).classifier
@@ -50,7 +50,7 @@ def test_every_family_keeps_its_backbone_and_gets_a_head_of_the_eleven(folder: P
     assert not classifier.training
 
 
-def test_a_new_head_comes_from_the_seed_and_the_global_state_stays(folder: Path) -> None:
+def test_new_head_depends_on_seed_and_global_rng_is_unchanged(folder: Path) -> None:
     state = torch.get_rng_state()
     heads = [load_classifier(str(folder), seed=seed).classifier.head.weight for seed in (0, 0, 1)]
     assert torch.equal(torch.get_rng_state(), state)
@@ -58,7 +58,7 @@ def test_a_new_head_comes_from_the_seed_and_the_global_state_stays(folder: Path)
     assert not torch.equal(heads[0], heads[2])
 
 
-def test_fresh_weights_come_from_the_seed_and_the_global_state_stays(folder: Path) -> None:
+def test_fresh_weights_depend_on_seed_and_global_rng_is_unchanged(folder: Path) -> None:
     state = torch.get_rng_state()
     first, again, other = (load_classifier(str(folder), fresh=True, seed=s) for s in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
@@ -78,7 +78,7 @@ def test_fresh_weights_come_from_the_seed_and_the_global_state_stays(folder: Pat
     assert first.classifier.head.out_features == 11
 
 
-def test_a_ready_name_can_start_fresh() -> None:
+def test_named_backbone_can_start_fresh() -> None:
     loaded = load_classifier("convnextv2-atto", fresh=True, image_size=64)
     assert loaded.classifier.num_features == 320
     assert loaded.preprocessing.size == 64
@@ -86,16 +86,16 @@ def test_a_ready_name_can_start_fresh() -> None:
     assert loaded.preprocessing.resample == 3
 
 
-def test_a_checkpoint_of_the_eleven_keeps_its_head(make_checkpoint: Make, tmp_path: Path) -> None:
+def test_checkpoint_of_the_eleven_classes_keeps_its_head(
+    make_checkpoint: Make, tmp_path: Path
+) -> None:
     folder = make_checkpoint(tmp_path / "vit", "vit", labels=NAMES)
     stored = load_file(folder / "model.safetensors")["classifier.weight"]
     for loaded in (load_classifier(str(folder)), load_trained(str(folder))):
         assert torch.equal(loaded.classifier.head.weight, stored)
 
 
-def test_eleven_labels_in_another_order_get_a_new_head(
-    make_checkpoint: Make, tmp_path: Path
-) -> None:
+def test_eleven_labels_in_another_order_get_new_head(make_checkpoint: Make, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "vit", "vit", labels=NAMES[::-1])
     stored = load_file(folder / "model.safetensors")["classifier.weight"]
     classifier = load_classifier(str(folder)).classifier
@@ -105,7 +105,7 @@ def test_eleven_labels_in_another_order_get_a_new_head(
         load_trained(str(folder))
 
 
-def test_a_backbone_without_a_head_gets_one(own: Path) -> None:
+def test_backbone_without_head_gets_one(own: Path) -> None:
     weights = load_file(own / "model.safetensors")
     backbone = {k.removeprefix("vit."): v for k, v in weights.items() if k.startswith("vit.")}
     save_file(backbone, own / "model.safetensors", metadata={"format": "pt"})
@@ -123,7 +123,7 @@ def test_half_precision_weights_become_fp32(own: Path) -> None:
     assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
 
 
-def test_a_revision_names_content_and_not_the_place(own: Path, checkpoint: Checkpoint) -> None:
+def test_revision_depends_on_content_and_not_location(own: Path, checkpoint: Checkpoint) -> None:
     here, there = load_classifier(str(own)), load_classifier(str(checkpoint("vit")))
     assert here.revision == there.revision
     assert here.revision.startswith("sha256:")
@@ -141,7 +141,7 @@ def _cache(cache: Path, hub_id: str, folder: Path, commit: str) -> None:
     shutil.copytree(folder, repo / "snapshots" / commit)
 
 
-def test_a_hub_model_is_known_by_its_commit(offline: Path, checkpoint: Checkpoint) -> None:
+def test_hub_model_is_identified_by_its_commit(offline: Path, checkpoint: Checkpoint) -> None:
     commit = "1234567890" * 4
     _cache(offline, "facebook/dinov2-base", checkpoint("dinov2"), commit)
     for name in ("facebook/dinov2-base", "dinov2-base", f"facebook/dinov2-base@{commit}"):
@@ -152,7 +152,7 @@ def test_a_hub_model_is_known_by_its_commit(offline: Path, checkpoint: Checkpoin
         load_classifier("facebook/dinov2-base@other")
 
 
-def test_a_model_that_cannot_be_fetched_is_named(offline: Path) -> None:
+def test_unfetchable_model_is_reported(offline: Path) -> None:
     with pytest.raises(
         ValueError, match=r"'nobody/nothing' is not a folder, and cannot be fetched"
     ):
@@ -171,7 +171,7 @@ def test_a_model_that_cannot_be_fetched_is_named(offline: Path) -> None:
         ("", "unknown model ''"),
     ],
 )
-def test_an_unknown_name_is_refused(name: str, message: str) -> None:
+def test_unknown_name_is_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_classifier(name)
 
@@ -184,7 +184,7 @@ def test_pickled_weights_are_refused(own: Path) -> None:
     assert load_classifier(str(own), fresh=True).exposure == FROM_SCRATCH
 
 
-def test_damaged_files_are_named(own: Path) -> None:
+def test_damaged_files_are_reported(own: Path) -> None:
     weights = (own / "model.safetensors").read_bytes()
     (own / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ValueError, match="own does not load as an image classifier"):
@@ -200,7 +200,7 @@ def test_damaged_files_are_named(own: Path) -> None:
         load_classifier(str(own))
 
 
-def test_a_checkpoint_that_lacks_weights_is_refused(own: Path) -> None:
+def test_checkpoint_with_missing_weights_is_refused(own: Path) -> None:
     weights = load_file(own / "model.safetensors")
     del weights["vit.layernorm.weight"]
     save_file(weights, own / "model.safetensors", metadata={"format": "pt"})
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(own: Path) -> None:
         load_classifier(str(own))
 
 
-def test_weights_of_another_shape_are_refused(own: Path) -> None:
+def test_weights_of_wrong_shape_are_refused(own: Path) -> None:
     weights = load_file(own / "model.safetensors")
     weights["vit.layernorm.weight"] = torch.ones(8)
     save_file(weights, own / "model.safetensors", metadata={"format": "pt"})
@@ -216,7 +216,7 @@ def test_weights_of_another_shape_are_refused(own: Path) -> None:
         load_classifier(str(own))
 
 
-def test_a_model_of_other_things_is_refused(own: Path) -> None:
+def test_non_image_model_is_refused(own: Path) -> None:
     (own / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="does not load as an image classifier"):
         load_classifier(str(own))
@@ -225,7 +225,7 @@ def test_a_model_of_other_things_is_refused(own: Path) -> None:
         load_classifier(str(own))
 
 
-def test_a_model_whose_code_is_in_its_folder_is_refused(own: Path) -> None:
+def test_custom_model_code_is_never_run(own: Path) -> None:
     config = json.loads((own / "config.json").read_text())
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.MyConfig"}}
     (own / "config.json").write_text(json.dumps(config))
@@ -234,21 +234,21 @@ def test_a_model_whose_code_is_in_its_folder_is_refused(own: Path) -> None:
         load_classifier(str(own))
 
 
-def test_pretrained_weights_without_a_processor_are_refused(own: Path) -> None:
+def test_pretrained_weights_without_processor_are_refused(own: Path) -> None:
     (own / "preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match=r"own has no preprocessor_config\.json"):
         load_classifier(str(own))
     assert load_classifier(str(own), fresh=True).preprocessing.mean == (0.5, 0.5, 0.5)
 
 
-def test_a_model_of_other_labels_is_no_trained_model(checkpoint: Checkpoint) -> None:
+def test_model_with_other_labels_is_not_a_trained_model(checkpoint: Checkpoint) -> None:
     with pytest.raises(
         ValueError, match=r"lacks basophil, .*; it has other labels: cat, dog, horse\."
     ):
         load_trained(str(checkpoint("vit")))
 
 
-def test_two_heads_averaged_are_refused(tmp_path: Path) -> None:
+def test_model_averaging_two_heads_is_refused(tmp_path: Path) -> None:
     from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, ViTImageProcessor
 
     config = DeiTConfig(

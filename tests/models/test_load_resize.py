@@ -16,7 +16,7 @@ Checkpoint = Callable[[str], Path]
 @pytest.mark.parametrize(
     ("family", "size"), [("vit", 48), ("vit", 16), ("dinov2", 56), ("dinov2_with_registers", 56)]
 )
-def test_resized_positions_are_those_the_family_interpolates_itself(
+def test_resized_positions_match_family_interpolation(
     family: str, size: int, checkpoint: Checkpoint
 ) -> None:
     plain = AutoModelForImageClassification.from_pretrained(checkpoint(family)).eval()
@@ -28,7 +28,7 @@ def test_resized_positions_are_those_the_family_interpolates_itself(
     torch.testing.assert_close(actual, expected)
 
 
-def test_a_resized_model_differs_from_its_own_size(checkpoint: Checkpoint) -> None:
+def test_resized_model_has_other_position_embeddings(checkpoint: Checkpoint) -> None:
     own, larger = (load_classifier(str(checkpoint("vit")), image_size=s) for s in (32, 48))
     shapes = [x.classifier.model.vit.embeddings.position_embeddings.shape for x in (own, larger)]
     assert shapes == [(1, 17, 16), (1, 37, 16)]
@@ -37,7 +37,9 @@ def test_a_resized_model_differs_from_its_own_size(checkpoint: Checkpoint) -> No
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_every_family_takes_another_size(family: str, checkpoint: Checkpoint, fresh: bool) -> None:
+def test_every_family_supports_other_sizes(
+    family: str, checkpoint: Checkpoint, fresh: bool
+) -> None:
     size = 56 if family.startswith("dinov2") else 64
     loaded = load_classifier(str(checkpoint(family)), image_size=size, fresh=fresh)
     assert loaded.preprocessing.size == size
@@ -46,14 +48,14 @@ def test_every_family_takes_another_size(family: str, checkpoint: Checkpoint, fr
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_a_size_that_cuts_patches_is_refused(checkpoint: Checkpoint, fresh: bool) -> None:
+def test_size_not_divisible_by_patch_is_refused(checkpoint: Checkpoint, fresh: bool) -> None:
     with pytest.raises(
         ValueError, match="image size 50 is not a multiple of its patch size, 14 px"
     ):
         load_classifier(str(checkpoint("dinov2")), image_size=50, fresh=fresh)
 
 
-def test_weights_of_a_fixed_shape_are_refused() -> None:
+def test_fixed_shape_weights_are_refused() -> None:
     from transformers import BeitConfig, BeitForImageClassification
 
     config = BeitConfig(
@@ -68,7 +70,7 @@ def test_weights_of_a_fixed_shape_are_refused() -> None:
         resize_model(BeitForImageClassification(config), 32)
 
 
-def test_a_timm_vit_says_that_its_size_is_fixed(tmp_path: Path) -> None:
+def test_timm_vit_size_is_fixed(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     from transformers import TimmWrapperConfig
 

@@ -32,7 +32,7 @@ def install(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     torch.save({f"_{i}": each for i, each in enumerate(weights.values())}, models / "net.pth")
 
 
-def test_the_package_gives_the_weights(ready: BackboneSpec, tmp_path: Path) -> None:
+def test_package_provides_the_weights(ready: BackboneSpec, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model(ARCHITECTURE).eval()
     install(tmp_path, model.state_dict())
@@ -44,7 +44,7 @@ def test_the_package_gives_the_weights(ready: BackboneSpec, tmp_path: Path) -> N
     assert load_classifier("small-net").revision == loaded.revision
 
 
-def test_without_the_package_the_error_names_it(ready: BackboneSpec) -> None:
+def test_missing_package_is_named_in_error(ready: BackboneSpec) -> None:
     with pytest.raises(ValueError, match="pip install small-net-model"):
         load_classifier("small-net")
 

@@ -1,4 +1,4 @@
-"""Learning rates increase towards the head, and only matrices decay."""
+"""Learning rates increase toward the head, and only matrices decay."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ def settings(module: nn.Module, groups: list[dict[str, Any]]) -> dict[str, tuple
     return dict(found)
 
 
-def test_rates_rise_block_by_block_to_the_full_one(classifier: Classifier, family: str) -> None:
+def test_rates_increase_by_block_toward_the_head(classifier: Classifier, family: str) -> None:
     rates = {
         name: lr
         for name, (lr, _) in settings(classifier, param_groups(classifier, 1.0, 0.1, 0.5)).items()
@@ -64,7 +64,7 @@ def test_rates_rise_block_by_block_to_the_full_one(classifier: Classifier, famil
         ("swinv2", "swinv2.encoder.layers.0.downsample.reduction.weight", 0.25),
     ],
 )
-def test_a_block_is_one_layer_of_the_stack(
+def test_block_is_one_layer_of_the_stack(
     family: str, name: str, rate: float, checkpoint: Checkpoint
 ) -> None:
     classifier = load_classifier(str(checkpoint(family))).classifier
@@ -83,14 +83,14 @@ def test_matrices_and_kernels_decay_and_vectors_do_not(classifier: Classifier) -
         assert lr == 0.3
 
 
-def test_what_is_frozen_is_in_no_group(classifier: Classifier) -> None:
+def test_frozen_parameters_are_in_no_group(classifier: Classifier) -> None:
     freeze(classifier, "frozen")
     found = settings(classifier, param_groups(classifier, 1.0, 0.1, 0.5))
     head = f"model.{classifier.head_name}"
     assert found == {f"{head}.weight": (1.0, 0.1), f"{head}.bias": (1.0, 0.0)}
 
 
-def test_what_a_method_owns_learns_at_the_full_rate(checkpoint: Checkpoint) -> None:
+def test_method_parameters_use_the_full_rate(checkpoint: Checkpoint) -> None:
     method = nn.Module()
     method.classifier = load_classifier(str(checkpoint("vit"))).classifier
     method.discriminator = nn.Sequential(nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 1))
@@ -102,7 +102,7 @@ def test_what_a_method_owns_learns_at_the_full_rate(checkpoint: Checkpoint) -> N
     assert found["classifier.model.classifier.weight"] == (2.0, 0.1)
 
 
-def test_adamw_takes_the_groups(checkpoint: Checkpoint) -> None:
+def test_adamw_accepts_the_groups(checkpoint: Checkpoint) -> None:
     classifier = load_classifier(str(checkpoint("vit"))).classifier
     optimizer = torch.optim.AdamW(param_groups(classifier, 1e-3, 0.05, 0.65))
     rates = {group["lr"] for group in optimizer.param_groups}

@@ -44,9 +44,7 @@ def pixels(processor: object, crop: NDArray[np.uint8]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("resample", [2, 3])
-def test_pixels_are_the_whole_crop_resized_in_bytes_then_normalized(
-    crop: NDArray[np.uint8], resample: int
-) -> None:
+def test_crop_is_resized_as_bytes_then_normalized(crop: NDArray[np.uint8], resample: int) -> None:
     mode = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}[resample]
     small = resize(torch.tensor(crop).permute(2, 0, 1), [32, 32], mode, antialias=True)
     assert small.dtype == torch.uint8
@@ -56,7 +54,7 @@ def test_pixels_are_the_whole_crop_resized_in_bytes_then_normalized(
     torch.testing.assert_close(actual[0].double(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_plain_load_of_a_saved_processor_gives_the_same_pixels(
+def test_saved_processor_gives_same_pixels(
     crop: NDArray[np.uint8], folder: Path, tmp_path: Path
 ) -> None:
     processor = load_classifier(str(folder)).processor
@@ -67,9 +65,7 @@ def test_a_plain_load_of_a_saved_processor_gives_the_same_pixels(
 
 
 @pytest.mark.parametrize("family", EXPECTED)
-def test_a_checkpoint_gives_its_size_interpolation_mean_and_std(
-    family: str, checkpoint: Checkpoint
-) -> None:
+def test_preprocessing_is_read_from_checkpoint(family: str, checkpoint: Checkpoint) -> None:
     actual, expected = read_preprocessing(checkpoint(family)), EXPECTED[family]
     if family == "dinov2":  # Bit's processor uses CLIP's std, too
         assert (actual.size, actual.resample, actual.mean) == (28, 3, expected.mean)
@@ -77,9 +73,7 @@ def test_a_checkpoint_gives_its_size_interpolation_mean_and_std(
         assert actual == expected
 
 
-def test_the_border_counts_whatever_crop_the_checkpoint_makes(
-    folder: Path, crop: NDArray[np.uint8]
-) -> None:
+def test_image_border_is_never_cropped(folder: Path, crop: NDArray[np.uint8]) -> None:
     processor = load_classifier(str(folder)).processor
     framed = crop.copy()
     framed[:6] = framed[-6:] = framed[:, :6] = framed[:, -6:] = 0
@@ -95,7 +89,7 @@ def _write(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_a_processor_that_does_not_normalise_has_mean_0_and_std_1(tmp_path: Path) -> None:
+def test_processor_without_normalization_has_mean_0_and_std_1(tmp_path: Path) -> None:
     actual = read_preprocessing(_write(tmp_path, do_normalize=False))
     assert (actual.mean, actual.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -108,14 +102,14 @@ def test_a_processor_that_does_not_normalise_has_mean_0_and_std_1(tmp_path: Path
         ({"do_rescale": False}, "does not rescale by 1/255"),
     ],
 )
-def test_a_processor_that_does_something_else_is_refused(
+def test_processor_with_unsupported_steps_is_refused(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         read_preprocessing(_write(tmp_path, **changes))
 
 
-def test_a_damaged_processor_is_named(tmp_path: Path) -> None:
+def test_damaged_processor_is_reported(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("{")
     with pytest.raises(ValueError, match="has no usable image processor"):

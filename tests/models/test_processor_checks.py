@@ -78,7 +78,7 @@ def assert_same_pixels(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("family", SAME)
-def test_pixels_are_those_of_the_checkpoints_own_processor(family: str, tmp_path: Path) -> None:
+def test_pixels_match_checkpoints_own_processor(family: str, tmp_path: Path) -> None:
     assert_same_pixels(write(tmp_path, family, SAME[family]))
 
 
@@ -92,21 +92,21 @@ def test_pixels_are_those_of_the_checkpoints_own_processor(family: str, tmp_path
         ("vit", "ViTImageProcessor", {"do_normalize": False}),
     ],
 )
-def test_steps_that_normalization_can_express_are_folded_into_it(
+def test_steps_expressible_by_normalization_are_folded_in(
     family: str, name: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
     assert_same_pixels(write(tmp_path, family, name, **changes))
 
 
 @pytest.mark.parametrize("family", REFUSED)
-def test_what_changes_values_otherwise_is_refused(family: str, tmp_path: Path) -> None:
+def test_unsupported_value_changes_are_refused(family: str, tmp_path: Path) -> None:
     name, changes, message = REFUSED[family]
     with pytest.raises(ValueError, match=message):
         read_preprocessing(write(tmp_path, family, name, **changes))
 
 
 @pytest.mark.parametrize("step", ["do_equalize", "do_crop_margin", "do_grayscale"])
-def test_an_unknown_step_is_refused_by_its_name(step: str, tmp_path: Path) -> None:
+def test_unknown_step_is_refused_by_name(step: str, tmp_path: Path) -> None:
     folder = edit(write(tmp_path, "vit", "ViTImageProcessor"), **{step: True})
     with pytest.raises(ValueError, match=f"the steps {step[3:]}"):
         read_preprocessing(folder)
@@ -141,7 +141,7 @@ def test_an_unknown_step_is_refused_by_its_name(step: str, tmp_path: Path) -> No
         ("image_processor_type", "NoSuchProcessor", "has no usable image processor"),
     ],
 )
-def test_a_field_of_another_type_is_named(
+def test_field_of_wrong_type_is_reported(
     field: str, value: Any, message: str, tmp_path: Path
 ) -> None:
     folder = edit(write(tmp_path, "vit", "ViTImageProcessor"), **{field: value})
@@ -151,13 +151,13 @@ def test_a_field_of_another_type_is_named(
 
 
 @pytest.mark.parametrize("value", [32, [32, 32], {"shortest_edge": 32}])
-def test_sizes_in_any_spelling_are_read(value: Any, tmp_path: Path) -> None:
+def test_sizes_in_any_format_are_read(value: Any, tmp_path: Path) -> None:
     folder = edit(write(tmp_path, "clip", "CLIPImageProcessor"), size=value, do_center_crop=False)
     assert read_preprocessing(folder).size == 32
 
 
 @pytest.mark.parametrize("text", ["[]", '"vit"', "null", "[" * 100_000])
-def test_a_file_that_is_no_object_is_named(text: str, tmp_path: Path) -> None:
+def test_json_file_without_an_object_is_reported(text: str, tmp_path: Path) -> None:
     folder = write(tmp_path, "vit", "ViTImageProcessor")
     (folder / "preprocessor_config.json").write_text(text)
     with pytest.raises(ValueError, match=r"preprocessor_config\.json"):
@@ -191,7 +191,7 @@ def changed(folder: Path, out: Path, change: dict[str, Any]) -> Path:
     return out
 
 
-def test_a_checkpoint_that_timm_saved_loads(saved_by_timm: Path) -> None:
+def test_checkpoint_saved_by_timm_loads(saved_by_timm: Path) -> None:
     loaded = load_classifier(str(saved_by_timm))
     config = json.loads((saved_by_timm / "config.json").read_text())["pretrained_cfg"]
     assert loaded.preprocessing.size == config["input_size"][1]
@@ -216,7 +216,7 @@ def test_a_checkpoint_that_timm_saved_loads(saved_by_timm: Path) -> None:
         ({"architecture": "hf-hub:someone/else"}, "which names no timm model"),
     ],
 )
-def test_what_a_timm_checkpoint_must_not_hold_is_named(
+def test_invalid_timm_checkpoint_is_reported(
     change: dict[str, Any], message: str, saved_by_timm: Path, tmp_path: Path
 ) -> None:
     folder = changed(saved_by_timm, tmp_path / "copy", change)

@@ -51,7 +51,7 @@ def saved(loaded: PretrainedModel, tmp_path: Path) -> Path:
     return tmp_path / "deep" / "model"
 
 
-def test_plain_transformers_loads_it_whole_with_the_same_logits(
+def test_plain_transformers_loads_same_logits(
     loaded: PretrainedModel, saved: Path, images: torch.Tensor
 ) -> None:
     model, report = AutoModelForImageClassification.from_pretrained(saved, output_loading_info=True)
@@ -63,7 +63,7 @@ def test_plain_transformers_loads_it_whole_with_the_same_logits(
     assert model.config.label2id == {name: index for index, name in enumerate(NAMES)}
 
 
-def test_a_pipeline_gives_our_probabilities_by_name(
+def test_pipeline_gives_same_probabilities_by_name(
     loaded: PretrainedModel, saved: Path, crop: Image.Image
 ) -> None:
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_a_pipeline_gives_our_probabilities_by_name(
     )
 
 
-def test_we_load_it_as_a_trained_model(
+def test_saved_model_loads_as_trained_model(
     loaded: PretrainedModel, saved: Path, images: torch.Tensor
 ) -> None:
     again = load_trained(str(saved))
@@ -85,7 +85,7 @@ def test_we_load_it_as_a_trained_model(
         assert torch.equal(again.classifier(images).logits, loaded.classifier(images).logits)
 
 
-def test_it_holds_safetensors_and_configuration_alone(saved: Path) -> None:
+def test_folder_contains_only_safetensors_and_configuration(saved: Path) -> None:
     names = {file.name for file in saved.iterdir()}
     assert names == {"config.json", "model.safetensors", "preprocessor_config.json"}
 
@@ -95,7 +95,7 @@ def vit(checkpoint: Callable[[str], Path]) -> PretrainedModel:
     return load_classifier(str(checkpoint("vit")))
 
 
-def test_saving_again_replaces_the_whole_folder(vit: PretrainedModel, tmp_path: Path) -> None:
+def test_saving_again_replaces_whole_folder(vit: PretrainedModel, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "old").touch()
@@ -104,7 +104,7 @@ def test_saving_again_replaces_the_whole_folder(vit: PretrainedModel, tmp_path: 
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_failure_leaves_what_was_there(vit: PretrainedModel, tmp_path: Path) -> None:
+def test_failed_save_keeps_existing_folder(vit: PretrainedModel, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "old").touch()
@@ -119,7 +119,7 @@ def test_a_failure_leaves_what_was_there(vit: PretrainedModel, tmp_path: Path) -
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
-def test_what_a_model_knows_of_its_doubt_comes_back_and_is_not_saved_on(
+def test_abstention_round_trips_and_is_not_saved_again(
     loaded: PretrainedModel, tmp_path: Path
 ) -> None:
     known = {"temperature": 1.5, "sets": {"class": {"thresholds": [0.5, None]}}}

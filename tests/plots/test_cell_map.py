@@ -16,7 +16,7 @@ from hf_wbc.taxonomy import NAMES
 XY = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 
 
-def test_the_legend_counts_every_class_that_is_there(legible):
+def test_legend_counts_every_present_class(legible):
     labels = np.array([0] * 25 + [9] * 12 + [-1] * 3)
     words = legible(draw_classes_map(XY, labels))
     assert words[-1] == "3" or "3" in words
@@ -39,14 +39,14 @@ def test_every_domain_has_its_color(legible):
     assert drawn == {tuple(np.round(to_rgb(color), 6)) for color in DOMAIN_COLORS}
 
 
-def test_points_keep_the_color_of_their_class_when_their_order_is_mixed():
+def test_points_keep_class_colors_when_reordered():
     labels = (XY[:, 0] > 0).astype(int)
     (points,) = draw_classes_map(XY, labels).axes[0].collections
     for (x, _), color in zip(points.get_offsets(), points.get_facecolors(), strict=True):
         assert np.allclose(color[:3], to_rgb(CLASS_COLORS[NAMES[int(x > 0)]]))
 
 
-def test_a_rare_kind_lies_above_and_the_unlabeled_below():
+def test_rare_classes_are_drawn_on_top_and_unlabeled_below():
     xy = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     labels = np.array([9, *[0] * 99, *[1] * 90, *[-1] * 10])
     (points,) = draw_classes_map(xy, labels).axes[0].collections
@@ -55,13 +55,13 @@ def test_a_rare_kind_lies_above_and_the_unlabeled_below():
     assert set(order[:10]) == set(range(190, 200))
 
 
-def test_colors_of_classes_differ_and_follow_their_lineages():
+def test_class_colors_differ_and_follow_lineages():
     assert set(CLASS_COLORS) == set(NAMES)
     assert len(set(CLASS_COLORS.values())) == len(NAMES)
     assert CLASS_COLORS["erythroblast"] == LINEAGES["erythroid"]
 
 
-def test_what_cannot_be_drawn_is_refused():
+def test_invalid_input_is_refused():
     with pytest.raises(ValueError, match="3 cells and points of shape"):
         draw_classes_map(XY, np.zeros(3, int))
     with pytest.raises(ValueError, match="a map needs"):

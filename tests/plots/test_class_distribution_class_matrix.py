@@ -11,20 +11,20 @@ COUNTS = {
 }
 
 
-def test_every_count_and_share_is_written(legible):
+def test_every_count_and_share_is_shown(legible):
     words = legible(draw_class_matrix(COUNTS))
     for text in ("1,168", "27.6%", "3,067", "72.4%", "1", "<0.1%", "15", "0.2%", "8,484", "99.8%"):
         assert text in words
     assert {"toy_a", "toy_b", "4,236", "8,499"} <= set(words)
 
 
-def test_the_last_column_is_the_sum_of_the_domains(legible):
+def test_last_column_is_the_sum_of_domains(legible):
     words = legible(draw_class_matrix(COUNTS))
     assert {"all", "1,183", "12,735"} <= set(words)
     assert "all" not in legible(draw_class_matrix({"toy_a": COUNTS["toy_a"]}))
 
 
-def test_a_class_that_a_domain_lacks_is_left_blank(legible):
+def test_class_missing_from_a_domain_is_blank(legible):
     words = legible(draw_class_matrix({"toy": {"basophil": 2}}))
     assert words.count("–") == len(NAMES) - 1
     assert "0" not in words
@@ -43,6 +43,6 @@ def test_nearly_empty_domains_can_be_drawn(legible, counts):
         ({"toy": {"monocyte": -1}}, "toy has -1 images of monocyte"),
     ],
 )
-def test_bad_counts_are_named(counts, message):
+def test_bad_counts_are_reported(counts, message):
     with pytest.raises(ValueError, match=message):
         draw_class_matrix(counts)

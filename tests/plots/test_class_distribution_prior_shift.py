@@ -15,7 +15,7 @@ def lines(figure) -> dict:
     return {line.get_label(): line for line in figure.axes[0].lines}
 
 
-def test_every_share_lies_in_the_row_of_its_class():
+def test_every_share_is_in_the_row_of_its_class():
     found = lines(draw_prior_shift(NAMES, SHARES, SHARES[::-1], {"EM": ESTIMATE}))
     order = lineage_order(NAMES)
     assert found["source"].get_xdata() == pytest.approx(SHARES[order])
@@ -31,7 +31,7 @@ def test_intervals_are_drawn_behind_their_estimates():
     assert ends == pytest.approx(ESTIMATE.interval.T[order])
 
 
-def test_a_target_without_labels_has_no_true_shares(legible):
+def test_unlabeled_target_has_no_true_shares(legible):
     words = legible(draw_prior_shift(NAMES, SHARES, None, {"BBSE": ESTIMATE, "EM": ESTIMATE}))
     assert "target, true" not in words
     assert {"source", "estimated, BBSE", "estimated, EM", "monocyte"} <= set(words)

@@ -19,7 +19,7 @@ def squares(figure):
     return {(int(box.get_y()), int(box.get_x())): box.get_facecolor() for box in unit}
 
 
-def test_fractions_of_the_row_and_counts_are_written(legible):
+def test_row_fractions_and_counts_are_shown(legible):
     basophil, monocyte = class_id("basophil"), class_id("monocyte")
     scores = score([basophil] * 4 + [monocyte] * 1500, [basophil] * 3 + [monocyte] * 1501)
     words = legible(draw_confusion(scores, "toy"))
@@ -27,7 +27,7 @@ def test_fractions_of_the_row_and_counts_are_written(legible):
     assert any(text.startswith("macro-F1 0.928 over 2 classes") for text in words)
 
 
-def test_a_small_share_is_not_called_zero(legible):
+def test_small_share_is_not_shown_as_zero(legible):
     words = legible(draw_confusion(score([0] * 1000, [0] * 999 + [1])))
     assert "<1" in words
     assert "0" not in words[: words.index("<1")]
@@ -39,7 +39,7 @@ def test_all_eleven_classes_and_large_counts_stay_legible(legible):
     assert all(cell.clinical_name in words for cell in CLASSES)
 
 
-def test_the_truth_runs_down_and_darkness_follows_the_fraction():
+def test_rows_are_true_classes_and_darkness_follows_fraction():
     true, predicted = (
         [class_id("promyelocyte")] * 4,
         [class_id("promyelocyte")] * 3 + [class_id("myelocyte")],
@@ -63,7 +63,7 @@ def test_each_lineage_is_framed():
     assert found == {to_rgba(LINEAGES[name]): size for name, size in sizes.items()}
 
 
-def test_merged_classes_are_one_row_and_said_to_be(legible):
+def test_merged_classes_are_one_row_and_noted(legible):
     words = legible(draw_confusion(score([7, 8, 9], [8, 8, 9], merge=[BANDS])))
     assert "band neutrophil" not in words
     assert "neutrophil_banded is merged into neutrophil_segmented" in words

@@ -26,24 +26,24 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-def test_surfaces_and_the_paper_keep_their_colors():
+def test_figure_and_background_keep_their_colors():
     image = decoded(picture(figure(), "red").uri).convert("RGB")
     assert image.getpixel((20, 20)) == (214, 39, 40)
     assert image.getpixel((image.width - 5, 20)) == (255, 255, 255)
 
 
-def test_a_wide_figure_is_as_wide_as_a_page_and_shown_at_half():
+def test_wide_figure_is_limited_to_page_width_and_shown_at_half():
     found = picture(figure(30), "red")
     assert decoded(found.uri).width == html.PICTURE_PX
     assert found.width == html.PICTURE_PX // 2
 
 
 @pytest.mark.parametrize("points", [False, True])
-def test_the_same_figure_gives_the_same_bytes(points):
+def test_same_figure_gives_same_bytes(points):
     assert picture(figure(), "", points=points).uri == picture(figure(), "", points=points).uri
 
 
-def test_an_image_leaves_its_metadata_behind():
+def test_image_metadata_is_dropped():
     image = Image.new("RGB", (8, 8))
     image.info["comment"] = b"a patient's name"
     image.getexif()[0x010E] = "a patient's name"
@@ -52,7 +52,7 @@ def test_an_image_leaves_its_metadata_behind():
         assert b"patient" not in data
 
 
-def test_values_are_escaped_and_a_missing_one_is_an_error(tmp_path, monkeypatch):
+def test_values_are_escaped_and_missing_one_is_an_error(tmp_path, monkeypatch):
     template = tmp_path / "page.html"
     template.write_text("<p>{{ name }}</p><p>{{ words | code }}</p>")
     monkeypatch.setattr(html, "shipped", lambda name: template)

@@ -9,7 +9,7 @@ from hf_wbc.plots.lineage import draw_lineage
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 
-def test_the_diagram_names_every_class_lineage_and_stage(legible):
+def test_diagram_names_every_class_lineage_and_stage(legible):
     words = legible(draw_lineage())
     flat = [text.replace("\n", " ") for text in words]
     for i, cell in enumerate(CLASSES):
@@ -24,7 +24,7 @@ def test_every_class_has_a_look():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_nucleus_lies_inside_its_cell(name):
+def test_nucleus_lies_inside_its_cell(name):
     look = LOOKS[name]
     for x, y, radius in (*look.nucleus, *look.vacuoles):
         assert hypot(x, y) + radius < 0.97
@@ -32,7 +32,7 @@ def test_a_nucleus_lies_inside_its_cell(name):
         assert min(hypot(x - a, y - b) + radius - r for a, b, r in look.nucleus) < 0
 
 
-def test_sizes_are_those_of_a_smear():
+def test_cell_sizes_are_realistic():
     size = {name: look.diameter_um for name, look in LOOKS.items()}
     assert all(7 < um < 21 for um in size.values())
     assert max(size, key=size.__getitem__) == "promyelocyte"

@@ -21,7 +21,7 @@ def squares(figure):
     return [box for box in figure.axes[0].findobj(Rectangle) if not box.get_fill()]
 
 
-def test_the_sheet_says_what_it_shows(legible):
+def test_sheet_labels_its_contents(legible):
     frames = [frame(), frame("lymphocyte_typical"), frame(domain="toy_b")]
     words = legible(draw_sample_sheet(frames))
     assert {
@@ -35,7 +35,7 @@ def test_the_sheet_says_what_it_shows(legible):
     assert words.count("none") == 1
 
 
-def test_squares_of_all_scales_are_alike_and_frames_are_not():
+def test_squares_have_equal_size_at_all_scales_but_frames_do_not():
     figure = draw_sample_sheet(
         [frame(um_per_px=0.1, shape=(360, 360)), frame(um_per_px=0.08, shape=(360, 360))]
     )
@@ -45,7 +45,7 @@ def test_squares_of_all_scales_are_alike_and_frames_are_not():
     assert squares(figure)[0].get_width() / widths[0] == pytest.approx(25 / 36)
 
 
-def test_frames_are_paled_outside_the_square_alone():
+def test_frames_are_paled_only_outside_the_square():
     pixels = images(draw_sample_sheet([frame(shape=(37, 36))]))[0].get_array()
     assert pixels.shape == (37, 36, 3)
     inside = (pixels == 100).all(-1)
@@ -55,13 +55,13 @@ def test_frames_are_paled_outside_the_square_alone():
     assert (pixels[~inside] > 100).all()
 
 
-def test_the_frame_keeps_its_pixels():
+def test_input_pixels_are_unchanged():
     given = frame()
     draw_sample_sheet([given])
     assert (given.pixels == 100).all()
 
 
-def test_a_frame_of_unknown_scale_is_drawn_whole_and_without_a_square(legible):
+def test_frame_of_unknown_scale_is_drawn_without_a_square(legible):
     figure = draw_sample_sheet([frame(um_per_px=None, shape=(120, 90))])
     assert not squares(figure)
     assert (images(figure)[0].get_array() == 100).all()
@@ -70,12 +70,12 @@ def test_a_frame_of_unknown_scale_is_drawn_whole_and_without_a_square(legible):
     assert "10 µm" not in words
 
 
-def test_no_class_has_more_than_asked_for():
+def test_per_class_limits_the_frames():
     figure = draw_sample_sheet([frame(gray=i) for i in range(9)], per_class=3)
     assert [int(image.get_array()[18, 18, 0]) for image in images(figure)] == [0, 1, 2]
 
 
-def test_rows_stand_in_the_order_of_lineages(legible):
+def test_rows_follow_lineage_order(legible):
     words = legible(
         draw_sample_sheet([frame("lymphocyte_typical"), frame("monocyte"), frame("basophil")])
     )
@@ -106,6 +106,6 @@ def test_few_and_many_columns_stay_legible(legible, per_class):
         ([frame()], {"per_class": 0}, "per_class is 0"),
     ],
 )
-def test_bad_frames_are_named(frames, options, message):
+def test_bad_frames_are_reported(frames, options, message):
     with pytest.raises(ValueError, match=message):
         draw_sample_sheet(frames, **options)

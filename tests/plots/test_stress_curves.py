@@ -20,7 +20,7 @@ def record(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_each_corruption_has_a_panel_from_clean_to_the_fourth_severity() -> None:
+def test_each_corruption_has_a_panel_with_clean_and_four_severities() -> None:
     noise, jpeg = draw_stress_curves(record()).axes
     assert [label.get_text() for label in noise.get_xticklabels()] == [
         "clean", "0.02", "0.05", "0.1", "0.2",
@@ -30,7 +30,7 @@ def test_each_corruption_has_a_panel_from_clean_to_the_fourth_severity() -> None
     assert drawn["calibration error"] == [0.1] * 5
 
 
-def test_a_baseline_is_a_third_curve() -> None:
+def test_baseline_is_a_third_curve() -> None:
     curves = {name: [0.7, 0.6, 0.5, 0.4] for name in LEVELS}
     figure = draw_stress_curves(record(baseline={"clean": 0.8, "curves": curves}))
     for axes in figure.axes:
@@ -38,5 +38,5 @@ def test_a_baseline_is_a_third_curve() -> None:
     assert len(figure.legends[0].get_texts()) == 3
 
 
-def test_names_become_titles() -> None:
+def test_corruption_names_become_titles() -> None:
     assert (title("jpeg"), title("off_center")) == ("JPEG", "off center")

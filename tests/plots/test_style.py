@@ -23,7 +23,7 @@ BLINDNESS = {
 
 
 @pytest.mark.parametrize("kind", BLINDNESS)
-def test_lineages_differ_for_the_color_blind(kind):
+def test_lineage_colors_differ_for_the_color_blind(kind):
     seen = [np.array(BLINDNESS[kind]) @ np.array(to_rgb(c)) ** 2.2 for c in LINEAGES.values()]
     seen = [np.clip(color, 0, 1) ** (1 / 2.2) for color in seen]
     for a, b in itertools.combinations(seen, 2):
@@ -34,13 +34,13 @@ def test_every_lineage_has_a_color():
     assert set(LINEAGES) == {cell.lineage for cell in CLASSES}
 
 
-def test_contrast_is_that_of_the_standard():
+def test_contrast_matches_wcag():
     assert contrast("white", "black") == pytest.approx(21)
     assert contrast("#777777", "white") == pytest.approx(4.48, abs=0.01)
 
 
 @pytest.mark.parametrize("gray", np.linspace(0, 1, 9))
-def test_type_stands_out_on_any_color(gray):
+def test_text_has_contrast_on_any_color(gray):
     color = (gray, gray, gray)
     assert contrast(ink_on(color), color) > 3.9
     assert ink_on("white") == INK
@@ -68,25 +68,25 @@ def drawn() -> Figure:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.svg"])
-def test_a_figure_is_saved_as_the_same_bytes_each_time(tmp_path, name):
+def test_saved_figure_is_deterministic(tmp_path, name):
     save(drawn(), tmp_path / name)
     save(drawn(), tmp_path / ("again_" + name))
     assert (tmp_path / name).read_bytes() == (tmp_path / ("again_" + name)).read_bytes()
 
 
-def test_an_svg_is_an_svg(tmp_path):
+def test_svg_file_is_valid(tmp_path):
     save(drawn(), tmp_path / "a.svg")
     assert ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "a", "a.jpg"])
-def test_another_kind_of_file_is_named_and_not_written(tmp_path, name):
+def test_another_file_type_is_refused_and_not_written(tmp_path, name):
     with pytest.raises(ValueError, match=r"use a \.png or \.svg file"):
         save(drawn(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
-def test_no_plot_touches_the_global_state_of_pyplot():
+def test_plots_leave_pyplot_state_unchanged():
     code = (
         "import sys, matplotlib, numpy as np;"
         "rc = matplotlib.rcParams; state = lambda: {k: rc[k] for k in rc if k != 'backend'};"

@@ -28,7 +28,7 @@ def shades(axes) -> list:
     return [patch for patch in axes.patches if to_hex(patch.get_facecolor()) == SHADE]
 
 
-def test_losses_and_scores_lie_at_their_steps(legible):
+def test_losses_and_scores_are_drawn_at_their_steps(legible):
     figure = draw_training({"dann, seed 0": (history(), 200)})
     losses, scores, _ = figure.axes
     drawn = {line.get_label(): line for line in losses.lines if len(line.get_xdata()) == 3}
@@ -40,12 +40,12 @@ def test_losses_and_scores_lie_at_their_steps(legible):
     assert {"dann, seed 0", "im", "selected step", "second phase"} <= set(legible(figure))
 
 
-def test_the_kept_step_is_marked_in_every_panel():
+def test_selected_step_is_marked_in_every_panel():
     for axes in draw_training({"dann": (history(), 200)}).axes:
         assert [200, 200] in [list(line.get_xdata()) for line in axes.lines]
 
 
-def test_the_second_phase_is_shaded_and_its_losses_stand_alone():
+def test_second_phase_is_shaded_and_its_losses_are_separate():
     figure = draw_training({"shot": (history(second=True), 320), "dann": (history(), 300)})
     assert [bool(shades(axes)) for axes in figure.axes] == [True] * 3 + [False] * 3
     (shade,) = shades(figure.axes[0])
@@ -54,13 +54,13 @@ def test_the_second_phase_is_shaded_and_its_losses_stand_alone():
     assert [320] in ends and not any(300 in end and 320 in end for end in ends)
 
 
-def test_scores_without_labels_are_scaled_from_least_to_most():
+def test_unlabeled_scores_are_scaled_from_minimum_to_maximum():
     _, _, unlabeled = draw_training({"shot": (history(second=True), 320)}).axes
     (line,) = [line for line in unlabeled.lines if line.get_label() == "im"]
     assert line.get_ydata() == pytest.approx([105 / 305, 205 / 305, 1, 0])
 
 
-def test_what_is_no_number_is_not_drawn():
+def test_nan_is_not_drawn():
     rows = history()
     rows[1]["selection"]["im"] = math.nan
     _, _, unlabeled = draw_training({"dann": (rows, 300)}).axes
@@ -68,6 +68,6 @@ def test_what_is_no_number_is_not_drawn():
     assert list(line.get_xdata()) == [100, 300]
 
 
-def test_a_run_without_evaluations_is_refused():
+def test_run_without_evaluations_is_refused():
     with pytest.raises(ValueError, match="each with an evaluation"):
         draw_training({"dann": ([], 0)})

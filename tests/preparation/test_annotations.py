@@ -46,7 +46,7 @@ def test_codes_become_classes_missing_or_outside(table: Path) -> None:
     assert not found.bad_lines and not found.unknown
 
 
-def test_lines_that_cannot_be_used_are_named_and_unknown_codes_counted(table: Path) -> None:
+def test_unusable_lines_are_reported_and_unknown_codes_counted(table: Path) -> None:
     table.write_text(
         TABLE
         + "EOS/EOS_0001.tiff EOS EOS\n"
@@ -69,7 +69,7 @@ def test_lines_that_cannot_be_used_are_named_and_unknown_codes_counted(table: Pa
     assert found.ratings[-1].tolist() == [1, MISSING, class_id("neutrophil_segmented")]
 
 
-def test_it_is_found_in_the_archive_that_holds_it(table: Path, tmp_path: Path) -> None:
+def test_annotations_are_found_inside_an_archive(table: Path, tmp_path: Path) -> None:
     packed = tmp_path / "AML.zip"
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("AML-Cytomorphology_LMU/annotations.dat", TABLE)
@@ -80,7 +80,7 @@ def test_it_is_found_in_the_archive_that_holds_it(table: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", ["", "a,b,c\n1,2,3\n", "path BAS BAS BAS BAS\n"])
-def test_another_file_is_refused(table: Path, content: str) -> None:
+def test_file_without_annotations_is_refused(table: Path, content: str) -> None:
     table.write_text(content, encoding="utf-8")
     with pytest.raises(
         ValueError, match=r"annotations\.dat contains no annotations; a line consists of"
@@ -88,14 +88,14 @@ def test_another_file_is_refused(table: Path, content: str) -> None:
         read_annotations(table, LABELS)
 
 
-def test_an_archive_without_it_is_refused(tmp_path: Path) -> None:
+def test_archive_without_annotations_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / "BAS_0001.tiff").touch()
     with pytest.raises(ValueError, match=r"looked for annotations\.dat in .* and found none"):
         read_annotations(tmp_path / "cells", LABELS)
 
 
-def test_the_toy_archives_table_is_read(tmp_path: Path) -> None:
+def test_toy_archive_annotations_are_read(tmp_path: Path) -> None:
     """Its codes are those of the archive, and no toy has a second annotation."""
     from hf_wbc.toy.archives import LABORATORIES, _annotate, _jobs
 

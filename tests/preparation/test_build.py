@@ -1,4 +1,4 @@
-"""From an archive to a folder for `datasets.load_dataset`, identical whatever the route."""
+"""From an archive to a folder for `datasets.load_dataset`, identical for every kind of archive."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ def built(lab: Lab, write: Write, files: Files, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_folder_is_read_without_hf_wbc(built: Path, files: Files) -> None:
+def test_folder_loads_without_hf_wbc(built: Path, files: Files) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_US.format(configs=CONFIGS), str(built)],
         capture_output=True,
@@ -79,7 +79,7 @@ def test_the_folder_is_read_without_hf_wbc(built: Path, files: Files) -> None:
     assert len(done.stdout.splitlines()) == 4
 
 
-def test_rows_are_as_the_schema_says(built: Path, files: Files) -> None:
+def test_rows_match_the_schema(built: Path, files: Files) -> None:
     for config in CONFIGS:
         for split, rows in load(built, config).items():
             assert rows.features == row_features()
@@ -93,11 +93,11 @@ def test_rows_are_as_the_schema_says(built: Path, files: Files) -> None:
             assert all(Path(image["path"]).name == image["path"] for image in raw)
 
 
-def test_the_crop_is_the_default(built: Path) -> None:
+def test_cropped_config_is_the_default(built: Path) -> None:
     assert load_dataset(str(built))["test"][0]["image"].size == (24, 24)
 
 
-def test_splits_are_stratified_and_every_class_of_three_is_everywhere(built: Path) -> None:
+def test_splits_are_stratified(built: Path) -> None:
     counts = {split: Counter(rows["label"]) for split, rows in load(built).items()}
     assert [counts[split][0] for split in SPLITS] == [7, 1, 2]
     assert [counts[split][1] for split in SPLITS] == [8, 1, 3]
@@ -109,7 +109,7 @@ def split_of(folder: Path) -> dict[str, str]:
     return {i: split for split, rows in load(folder).items() for i in rows["image_id"]}
 
 
-def test_groups_and_duplicates_stay_on_one_side(
+def test_groups_and_duplicates_stay_in_one_split(
     lab: Lab, write: Write, files: Files, tmp_path: Path, two_labels: Callable[..., KnownFault]
 ) -> None:
     copied = {"BA/BA_03.png": "BA/BA_08.png", "EO/EO_01.png": "MY/MY_02.png"}
@@ -154,7 +154,7 @@ def pack(files: Files, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tar.gz"])
-def test_every_kind_of_archive_gives_the_same_rows(
+def test_every_archive_kind_gives_same_rows(
     built: Path, lab: Lab, files: Files, tmp_path: Path, kind: str
 ) -> None:
     other = prepare(lab(), pack(files, tmp_path / kind), tmp_path / "other", num_proc=1)
@@ -164,12 +164,12 @@ def test_every_kind_of_archive_gives_the_same_rows(
     assert [path.name for path in tmp_path.glob("*.partial")] == []
 
 
-def test_two_processes_write_the_same_bytes(built: Path, lab: Lab, tmp_path: Path) -> None:
+def test_two_processes_write_same_bytes(built: Path, lab: Lab, tmp_path: Path) -> None:
     two = prepare(lab(), tmp_path / "archive", tmp_path / "two", num_proc=2)
     assert digests(two) == digests(built)
 
 
-def test_a_finished_folder_is_left_alone(built: Path, lab: Lab, tmp_path: Path) -> None:
+def test_finished_folder_is_left_alone(built: Path, lab: Lab, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
     seen: list[str] = []
     again = prepare(
@@ -184,7 +184,7 @@ def test_a_finished_folder_is_left_alone(built: Path, lab: Lab, tmp_path: Path) 
     assert not built.with_name("lab_a.partial").exists()
 
 
-def test_a_better_text_does_not_make_another_build(built: Path, lab: Lab, tmp_path: Path) -> None:
+def test_changed_notes_do_not_cause_a_rebuild(built: Path, lab: Lab, tmp_path: Path) -> None:
     before = digests(built)
     assert prepare(lab(notes=("All is drawn.",)), tmp_path / "archive", built, num_proc=1) == built
     assert digests(built) == before
@@ -201,7 +201,7 @@ def test_a_better_text_does_not_make_another_build(built: Path, lab: Lab, tmp_pa
         ({"more": "PLT/PLT_07.png", "subset": True}, "archive, entries, subset"),
     ],
 )
-def test_another_build_into_a_finished_folder_is_refused_by_name(
+def test_different_build_into_finished_folder_is_refused(
     built: Path, lab: Lab, tmp_path: Path, png: Callable[..., bytes], change: Any, named: str
 ) -> None:
     archive, before = tmp_path / "archive", digests(built)
@@ -218,7 +218,9 @@ def test_another_build_into_a_finished_folder_is_refused_by_name(
     assert not built.with_name("lab_a.partial").exists()
 
 
-def test_progress_is_told_in_images(lab: Lab, write: Write, files: Files, tmp_path: Path) -> None:
+def test_progress_is_reported_in_images(
+    lab: Lab, write: Write, files: Files, tmp_path: Path
+) -> None:
     seen: dict[str, list[tuple[int, int]]] = {}
     prepare(
         lab(), write(files), tmp_path / "out", num_proc=1,
@@ -228,7 +230,7 @@ def test_progress_is_told_in_images(lab: Lab, write: Write, files: Files, tmp_pa
     assert all(calls[-1] == (25, 25) for calls in seen.values())
 
 
-def test_a_dataset_of_one_image_has_one_split(
+def test_single_image_dataset_has_one_split(
     lab: Lab, write: Write, png: Any, tmp_path: Path
 ) -> None:
     archive = write({"BA/BA_1.png": png(1)})
@@ -237,7 +239,7 @@ def test_a_dataset_of_one_image_has_one_split(
         assert {split: len(rows) for split, rows in load(folder, config).items()} == {"train": 1}
 
 
-def test_other_rows_in_the_same_place_are_not_taken_from_a_cache(
+def test_rebuilt_rows_are_not_read_from_stale_cache(
     built: Path, lab: Lab, files: Files, png: Any, tmp_path: Path
 ) -> None:
     before = load(built)["train"]["pixel_sha256"]
@@ -250,7 +252,7 @@ def test_other_rows_in_the_same_place_are_not_taken_from_a_cache(
     assert set(load(built)["train"]["pixel_sha256"]).isdisjoint(before)
 
 
-def test_real_matek_files_go_through(shared: Path, tmp_path: Path) -> None:
+def test_real_matek_files_are_prepared(shared: Path, tmp_path: Path) -> None:
     source = dataset_scripts.load("matek_19")
     archive = shared / "data" / "matek_lmu_mini"
     folder = prepare(source, archive, tmp_path / "matek_19", num_proc=1, subset=True)

@@ -78,7 +78,7 @@ def test_every_bad_image_is_named_and_nothing_is_left(
     assert_nothing_left(tmp_path / "out")
 
 
-def test_skip_bad_goes_on_and_the_card_names_them(
+def test_skip_bad_continues_and_card_lists_bad_images(
     lab: Lab, write: Write, files: Files, tmp_path: Path
 ) -> None:
     archive = write({**files, **{f"{n[:2]}/{n}": data for n, (data, _) in BAD.items()}})
@@ -92,7 +92,7 @@ def test_skip_bad_goes_on_and_the_card_names_them(
     assert set(read_json(folder / PROVENANCE)["bad"]) == set(BAD)
 
 
-def test_skip_bad_does_not_hide_images_that_are_not_there(
+def test_skip_bad_does_not_hide_missing_images(
     lab: Lab, write: Write, files: Files, tmp_path: Path
 ) -> None:
     archive = write({name: data for name, data in files.items() if name != "MY/MY_00.png"})
@@ -100,7 +100,7 @@ def test_skip_bad_does_not_hide_images_that_are_not_there(
         prepare(lab(), archive, tmp_path / "out", num_proc=1, skip_bad=True)
 
 
-def test_damage_inside_a_zip_is_a_bad_image_that_does_not_tell_where_the_zip_lies(
+def test_damaged_zip_member_is_reported_without_archive_location(
     lab: Lab, files: Files, tmp_path: Path
 ) -> None:
     archive = tmp_path / "home_of_jane" / "lab.zip"
@@ -127,7 +127,7 @@ def zipped(path: Path, files: Files) -> Path:
     return path
 
 
-def test_archives_that_cannot_be_read_are_refused_and_nothing_is_left(
+def test_unreadable_archives_are_refused_and_nothing_is_left(
     lab: Lab, files: Files, tmp_path: Path
 ) -> None:
     whole = zipped(tmp_path / "whole.zip", files).read_bytes()
@@ -152,9 +152,7 @@ def test_archives_that_cannot_be_read_are_refused_and_nothing_is_left(
         assert not (tmp_path / "new").exists()
 
 
-def test_an_archive_of_another_dataset_is_refused(
-    write: Write, files: Files, tmp_path: Path
-) -> None:
+def test_archive_of_another_dataset_is_refused(write: Write, files: Files, tmp_path: Path) -> None:
     for name in ("acevedo_20", "matek_19"):
         source = dataset_scripts.load(name)
         for subset in (False, True):
@@ -163,7 +161,7 @@ def test_an_archive_of_another_dataset_is_refused(
             assert_nothing_left(tmp_path / "out")
 
 
-def test_an_undeclared_pair_of_two_labels_is_refused(
+def test_undeclared_pair_with_two_labels_is_refused(
     lab: Lab, write: Write, files: Files, tmp_path: Path
 ) -> None:
     archive = write({**files, "EO/EO_03.png": files["BA/BA_06.png"]})
@@ -175,7 +173,7 @@ def test_an_undeclared_pair_of_two_labels_is_refused(
     assert set(read_json(folder / PROVENANCE)["bad"]) == {"BA_06.png", "EO_03.png"}
 
 
-def test_no_processes_and_an_out_inside_the_archive_are_refused(
+def test_zero_processes_and_output_inside_archive_are_refused(
     lab: Lab, write: Write, files: Files, tmp_path: Path
 ) -> None:
     archive = write(files)
@@ -206,7 +204,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("num_proc", [1, 2])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
+def test_full_disk_is_reported_and_build_resumes(
     lab: Lab, write: Write, png: Any, disk: Path, monkeypatch: pytest.MonkeyPatch,
     num_proc: int,
 ) -> None:  # fmt: skip
@@ -233,7 +231,7 @@ def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
     assert [path.name for path in disk.iterdir()] == ["out"]
 
 
-def test_the_real_oddities_of_acevedo_are_met(shared: Path, tmp_path: Path) -> None:
+def test_known_faults_of_acevedo_are_handled(shared: Path, tmp_path: Path) -> None:
     source = dataset_scripts.load("acevedo_20")
     quirks = shared / "data" / "pbc_quirks"
     folder = prepare(source, quirks, tmp_path / "out", num_proc=1, subset=True)

@@ -76,7 +76,7 @@ def own(write: Callable[..., Path], files: Mapping[str, bytes]) -> tuple[Path, P
 @pytest.mark.parametrize("stride", [3, pytest.param(1, marks=(pytest.mark.slow, pytest.mark.ci))])
 @pytest.mark.slow
 @pytest.mark.ci
-def test_killed_at_any_move_and_repeated_the_bytes_are_the_same(
+def test_build_killed_at_any_step_resumes_to_same_bytes(
     own: tuple[Path, Path], tmp_path: Path, stride: int
 ) -> None:
     out = tmp_path / "builds"

@@ -46,7 +46,7 @@ def table(text: str) -> dict[str, list[str]]:
     return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
 
 
-def test_the_class_matrix_counts_the_rows(build: Build) -> None:
+def test_class_matrix_counts_the_rows(build: Build) -> None:
     folder = build()
     rows = table(text_of(folder))
     assert rows["class"] == ["archive code", *SPLITS, "all"]
@@ -64,7 +64,7 @@ def as_columns(rows: Any) -> dict[str, list[Any]]:
     return {"label": list(rows["label"])}
 
 
-def test_the_front_matter_says_what_is_in_the_files(build: Build) -> None:
+def test_front_matter_describes_the_files(build: Build) -> None:
     folder = build()
     data = yaml.safe_load(text_of(folder).split("---")[1])
     assert data["license"] == "cc-by-4.0" and data["size_categories"] == ["n<1K"]
@@ -91,9 +91,7 @@ def test_other_rows_have_another_version(build: Build, png: Callable[..., bytes]
     assert len(versions) == 2
 
 
-def test_it_tells_scale_splits_and_what_was_left_out(
-    build: Build, files: Mapping[str, bytes]
-) -> None:
+def test_card_states_scale_splits_and_omissions(build: Build, files: Mapping[str, bytes]) -> None:
     skipped = KnownFault(("BA_77.png",), "not_an_image", "skip", "BA_77.png is a text.")
     more = {"BA/BA_77.png": b"text", "BA/BA_03.png": files["BA/BA_08.png"]}
     text = text_of(build({"faults": (skipped,)}, more, seed=3))
@@ -114,13 +112,13 @@ def test_it_tells_scale_splits_and_what_was_left_out(
         assert words not in text
 
 
-def test_what_is_not_whole_or_not_public_says_so_at_its_head(build: Build) -> None:
+def test_card_marks_subset_and_private_datasets_at_the_top(build: Build) -> None:
     head = text_of(build({"redistributable": False}, subset=True)).partition("| | |")[0]
     assert "\n> **Subset.** This folder was built from part of the archive: 25 images." in head
     assert "\n\n> **Private.**" in head
 
 
-def test_a_source_without_scale_or_labels_says_so(build: Build) -> None:
+def test_source_without_scale_or_labels_is_described(build: Build) -> None:
     labels = {"BA": UNLABELED_CODE, "EO": UNLABELED_CODE, "MY": UNLABELED_CODE, "PLT": None}
     facts = {"um_per_px": None, "labels": labels, "used_counts": {UNLABELED_CODE: 25}}
     text = text_of(build(facts))
@@ -129,7 +127,7 @@ def test_a_source_without_scale_or_labels_says_so(build: Build) -> None:
     assert set(table(text)) - {"class", "---"} == {UNLABELED_CODE, "**all**"}
 
 
-def test_its_example_runs(
+def test_card_example_runs(
     build: Build, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = build()
@@ -141,7 +139,7 @@ def test_its_example_runs(
     assert re.search(r"size=24x24.* (basophil|eosinophil|myelocyte)\n", capsys.readouterr().out)
 
 
-def test_it_is_clean_markdown(build: Build) -> None:
+def test_card_is_clean_markdown(build: Build) -> None:
     text = text_of(build(subset=True))
     DatasetCard(text)
     body = text.split("---", 2)[2]

@@ -66,18 +66,18 @@ def noisy(pixels: Pixels) -> Pixels:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_frame_of_the_same_scene_is_found(change: str, others: list[Pixels]) -> None:
+def test_changed_frame_of_same_scene_is_found(change: str, others: list[Pixels]) -> None:
     changed = CHANGES[change](smear(1))
     frames = [*others[:15], frame(smear(1)), *others[15:], changed]
     assert found(frames) == Duplicates(identical=(), overlapping=((15, 31),))
 
 
-def test_a_shift_is_measured_in_cells_of_the_thumbnail() -> None:
+def test_shift_is_measured_in_thumbnail_pixels() -> None:
     pair = np.stack([thumbnail(frame(smear(1))), thumbnail(frame(smear(1), 60 + 30, 60 - 42))])
     assert overlapping_pairs(pair).tolist() == [[0, 1, 10, -14]]
 
 
-def test_other_scenes_are_not_alike(others: list[Pixels]) -> None:
+def test_other_scenes_do_not_match(others: list[Pixels]) -> None:
     assert found(others) == Duplicates((), ())
 
 
@@ -87,7 +87,7 @@ def test_identical_frames_are_found_and_compared_once(others: list[Pixels]) -> N
     assert found(frames) == Duplicates(identical=((0, 2, 4),), overlapping=((0, 3),))
 
 
-def test_the_order_of_rows_does_not_matter(others: list[Pixels]) -> None:
+def test_order_of_rows_does_not_matter(others: list[Pixels]) -> None:
     frames = [*others[:5], frame(smear(1)), frame(smear(1), 80, 70), frame(smear(1), 50, 45)]
     names = [f"{row}.png" for row in range(len(frames))]
     expected = dict(zip(names, keep_together(names, [None] * 8, found(frames)), strict=True))
@@ -100,7 +100,7 @@ def test_the_order_of_rows_does_not_matter(others: list[Pixels]) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_empty_frames_are_no_duplicates_of_a_scene(value: int, others: list[Pixels]) -> None:
+def test_empty_frames_are_not_duplicates(value: int, others: list[Pixels]) -> None:
     blank = np.full((SIDE, SIDE, 3), value, np.uint8)
     assert found([blank]) == Duplicates((), ())
     barred = others[0].copy()
@@ -108,14 +108,14 @@ def test_empty_frames_are_no_duplicates_of_a_scene(value: int, others: list[Pixe
     assert found([blank, barred, *others[1:4]]) == Duplicates((), ())
 
 
-def test_a_black_bar_at_the_edge_of_two_scans_makes_no_pair(others: list[Pixels]) -> None:
+def test_black_bars_at_edges_make_no_pair(others: list[Pixels]) -> None:
     barred = [pixels.copy() for pixels in others]
     for pixels in barred:
         pixels[:60] = 0
     assert found(barred) == Duplicates((), ())
 
 
-def test_a_thumbnail_is_a_gray_mean_of_its_cells() -> None:
+def test_thumbnail_is_a_gray_mean() -> None:
     pixels = np.zeros((96, 144, 3), np.uint8)
     pixels[:48] = (255, 255, 255)
     cells = thumbnail(pixels)
@@ -123,7 +123,7 @@ def test_a_thumbnail_is_a_gray_mean_of_its_cells() -> None:
     assert cells[:22].min() == 255 and cells[26:].max() == 0
 
 
-def test_components_follow_ties_through_others() -> None:
+def test_components_are_transitive() -> None:
     assert components(6, [(3, 4), (1, 3), (5,), ()]).tolist() == [0, 1, 2, 1, 1, 5]
 
 

@@ -16,13 +16,13 @@ UNSIGNED = FolderLayout("{patient}/Unsigned slides")
         ("Patient_00/Signed slides/Blast/day 2/a.jpg", "Patient_00", "Blast", "day 2"),
     ],
 )
-def test_places_are_read_wherever_the_folders_lie(name, patient, class_folder, rest):
+def test_layout_matches_at_any_depth(name, patient, class_folder, rest):
     found = SIGNED.match(name)
     assert (found.patient, found.class_folder, found.rest) == (patient, class_folder, rest)
     assert found.file == "a.jpg"
 
 
-def test_a_place_can_be_a_part_of_a_name():
+def test_field_can_be_part_of_a_folder_name():
     found = FolderLayout("P{patient}/V{visit}").match("P12/V3/a.jpg")
     assert (found.patient, found.visit) == ("12", "3")
 
@@ -32,7 +32,7 @@ def test_other_folders_do_not_match(name):
     assert SIGNED.match(name) is None
 
 
-def test_the_first_layout_that_fits_counts():
+def test_first_matching_layout_is_used():
     layout, found = match_layouts([SIGNED, UNSIGNED], "P_1/Unsigned slides/a.jpg")
     assert layout is UNSIGNED
     assert not layout.has_class
@@ -52,6 +52,6 @@ def test_the_first_layout_that_fits_counts():
         ("{patient}\\{class}", "malformed"),
     ],
 )
-def test_a_wrong_layout_is_explained(text, said):
+def test_invalid_layout_is_explained(text, said):
     with pytest.raises(ValueError, match=said):
         FolderLayout(text)

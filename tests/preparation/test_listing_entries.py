@@ -18,7 +18,7 @@ def listed(source: ArchiveSpec, folder: Path, *, subset: bool = False) -> EntryL
     return list_entries(source, open_archive(folder, folder.parent), subset=subset)
 
 
-def test_a_whole_archive_is_listed_by_image_id(
+def test_complete_archive_is_listed_by_image_id(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
     entries = listed(lab(), write(files))
@@ -28,7 +28,7 @@ def test_a_whole_archive_is_listed_by_image_id(
     assert entries.skipped == ()
 
 
-def test_every_difference_of_the_counts_is_named(
+def test_every_count_difference_is_reported(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
     some = {name: data for name, data in files.items() if name[:5] not in ("EO/EO", "MY/MY")}
@@ -39,7 +39,7 @@ def test_every_difference_of_the_counts_is_named(
     assert len(listed(lab(), archive, subset=True).used) == 12
 
 
-def test_the_total_is_checked_where_codes_are_not_counted(
+def test_total_is_checked_when_codes_are_not_counted(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
     with pytest.raises(ValueError, match="27 images instead of 1,591"):
@@ -47,7 +47,7 @@ def test_the_total_is_checked_where_codes_are_not_counted(
 
 
 @pytest.mark.parametrize("subset", [False, True])
-def test_unknown_codes_are_named_with_their_files(
+def test_unknown_codes_are_reported_with_their_files(
     lab: Lab, write: Write, files: Mapping[str, bytes], subset: bool
 ) -> None:
     archive = write({**files, "QX/QX_1.png": b"", "QX/QX_2.png": b"", "MY/my_1.png": b""})
@@ -56,7 +56,7 @@ def test_unknown_codes_are_named_with_their_files(
         listed(lab(), archive, subset=subset)
 
 
-def test_names_that_are_not_published_ones_are_refused(
+def test_unpublished_file_names_are_refused(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
     archive = write({**files, "BA/BA_Jane Doe.png": b""})
@@ -64,19 +64,19 @@ def test_names_that_are_not_published_ones_are_refused(
         listed(lab(), archive)
 
 
-def test_two_files_of_one_id_are_refused(
+def test_duplicate_image_ids_are_refused(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
     with pytest.raises(ValueError, match=r"1 image ids belong to more than one file: BA_00\.png"):
         listed(lab(), write({**files, "again/BA_00.png": b""}))
 
 
-def test_an_archive_without_a_used_class_is_refused(lab: Lab, write: Write) -> None:
+def test_archive_without_used_classes_is_refused(lab: Lab, write: Write) -> None:
     with pytest.raises(ValueError, match="no image of a class that lab_a uses"):
         listed(lab(), write({"PLT/PLT_1.png": b""}), subset=True)
 
 
-def test_a_declared_fault_is_skipped_and_not_counted(
+def test_declared_fault_is_skipped_and_not_counted(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
     fault = KnownFault(("BA_77.png",), "not_an_image", "skip", "A note.")
@@ -85,7 +85,7 @@ def test_a_declared_fault_is_skipped_and_not_counted(
     assert len(entries.used) == 25
 
 
-def test_the_digest_follows_every_fact_of_an_entry(
+def test_digest_depends_on_every_field_of_an_entry(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
     archive = write(files)
@@ -108,7 +108,7 @@ def test_the_digest_follows_every_fact_of_an_entry(
         assert listed(source, archive).digest != plain, change
 
 
-def test_differences_are_those_that_are_stated() -> None:
+def test_count_differences_cover_only_stated_counts() -> None:
     assert count_differences({"a": 1, "b": 2000}, {"a": 1, "b": 1999}) == "b 1,999 instead of 2,000"
     assert count_differences({"a": 1}, {"a": 1, "c": 9}) == ""
     assert re.fullmatch("", count_differences({}, {"a": 1}))

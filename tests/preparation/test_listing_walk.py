@@ -23,7 +23,7 @@ def walk(*names: str) -> list[Entry]:
 
 
 @pytest.mark.parametrize("root", ["", "PBC/", "some where/PBC (1)/"])
-def test_entries_do_not_depend_on_where_the_folders_lie(root: str) -> None:
+def test_entries_are_independent_of_parent_folders(root: str) -> None:
     entries = walk(f"{root}ig/PMY_1.JPG", f"{root}ig/MY_2.JPG", f"{root}Basophil/ba_3.jpg")
     assert [(e.image_id, e.source_label) for e in entries] == [
         ("BA_3.JPG", "BA"),
@@ -33,18 +33,18 @@ def test_entries_do_not_depend_on_where_the_folders_lie(root: str) -> None:
     assert entries[0].member == f"{root}Basophil/ba_3.jpg"
 
 
-def test_what_nobody_knows_is_yielded_as_it_stands() -> None:
+def test_unknown_names_are_yielded_unchanged() -> None:
     entries = walk("PBC/ig/MY_1.JPG", "PBC/ig/XY_1.JPG", "PBC/ig/NOTES", "PBC/blasts/BL_1.JPG")
     assert [e.source_label for e in entries] == ["BL", "MY", "NOTES", "XY"]
 
 
-def test_tables_and_other_data_beside_the_folders_are_passed_over() -> None:
+def test_other_files_beside_the_folders_are_ignored() -> None:
     entries = walk("PBC/ig/MY_1.JPG", "PBC/annotations.dat", "PBC/docs/a.txt", "other/x/MY_1.JPG")
     assert [e.member for e in entries] == ["PBC/ig/MY_1.JPG"]
 
 
 @pytest.mark.parametrize("name", ["PBC/ig/BA_1.JPG", "PBC/BA_1.JPG", "PBC/basophil/old/BA_1.JPG"])
-def test_a_file_in_the_folder_of_another_class_is_an_error(name: str) -> None:
+def test_file_in_folder_of_another_class_is_an_error(name: str) -> None:
     with pytest.raises(ValueError, match=rf"{name} has the code BA, .* in the folder basophil"):
         walk("PBC/ig/MY_1.JPG", name)
 
@@ -54,12 +54,12 @@ def test_two_copies_in_one_archive_are_an_error() -> None:
         walk("ig/MY_1.JPG", "train/ig/MY_2.JPG")
 
 
-def test_two_files_of_one_id_are_an_error() -> None:
+def test_two_files_with_same_id_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"ig/MY_1\.JPG and ig/my_1\.jpg are both MY_1\.JPG"):
         walk("ig/MY_1.JPG", "ig/my_1.jpg")
 
 
-def test_another_archive_is_an_error_that_says_what_was_found() -> None:
+def test_another_archive_is_an_error_listing_what_was_found() -> None:
     with pytest.raises(ValueError) as error:
         walk("MLL23/basophil/basophil_0001.TIF", "MLL23/blast/b_1.TIF", "MLL23/blast/b_2.TIF")
     assert str(error.value) == (
@@ -69,6 +69,6 @@ def test_another_archive_is_an_error_that_says_what_was_found() -> None:
     )
 
 
-def test_an_archive_in_an_archive_is_named() -> None:
+def test_nested_archive_is_reported() -> None:
     with pytest.raises(ValueError, match=r"unpack A dataset/PBC\.zip and use what is inside"):
         walk("A dataset/PBC.zip", "A dataset/README.txt")

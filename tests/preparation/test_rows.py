@@ -1,4 +1,4 @@
-"""From scanned images to rows: bad images are named, and none is dropped silently."""
+"""From scanned images to rows: bad images are reported, and none is dropped silently."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_good_images_become_rows(lab: Lab, entries: EntryList) -> None:
     }
 
 
-def test_every_bad_image_is_named_at_once(lab: Lab, entries: EntryList) -> None:
+def test_all_bad_images_are_reported_at_once(lab: Lab, entries: EntryList) -> None:
     scan = scanned(25, faults={3: "a.png: zero bytes", 24: "b.png: CMYK"}, sizes={7: (23, 90)})
     with pytest.raises(ValueError) as error:
         select(lab(), entries, scan)
@@ -65,22 +65,22 @@ def test_every_bad_image_is_named_at_once(lab: Lab, entries: EntryList) -> None:
     ]
 
 
-def test_skip_bad_goes_on_and_keeps_the_reasons(lab: Lab, entries: EntryList) -> None:
+def test_skip_bad_continues_and_keeps_reasons(lab: Lab, entries: EntryList) -> None:
     chosen = select(lab(), entries, scanned(25, faults={3: "a.png: zero bytes"}), skip_bad=True)
     assert len(chosen.rows) == 24 and 3 not in chosen.index
     assert chosen.bad == {"BA_03.png": "a.png: zero bytes"}
 
 
-def test_skip_bad_does_not_hide_what_is_missing_for_another_reason(
-    lab: Lab, entries: EntryList
-) -> None:
+def test_skip_bad_does_not_hide_other_missing_images(lab: Lab, entries: EntryList) -> None:
     scan = scanned(25, faults={3: "a.png: zero bytes"}, sizes={4: (41, 32)})
     source = lab(frame_px=frozenset({(40, 32)}))
     with pytest.raises(ValueError, match="basophil 8 instead of 9"):
         select(source, entries, scan, skip_bad=True)
 
 
-def test_other_frames_are_counted_and_missed(lab: Lab, entries: EntryList) -> None:
+def test_frames_of_other_sizes_are_counted_and_missing_ones_reported(
+    lab: Lab, entries: EntryList
+) -> None:
     scan = scanned(25, sizes={0: (41, 32), 1: (41, 32), 2: (50, 50)})
     source = lab(frame_px=frozenset({(40, 32)}))
     with pytest.raises(ValueError, match="basophil 7 instead of 10"):
@@ -98,7 +98,7 @@ def test_other_frames_are_counted_and_missed(lab: Lab, entries: EntryList) -> No
     assert select(named, entries, scan).rows == chosen.rows
 
 
-def test_no_image_left_is_an_error(lab: Lab, entries: EntryList) -> None:
+def test_no_remaining_images_is_an_error(lab: Lab, entries: EntryList) -> None:
     source = lab(frame_px=frozenset({(99, 99)}))
     with pytest.raises(ValueError, match=r"no images remain; frames are 40x32 px \(25\)"):
         select(source, entries, scanned(25), subset=True)
@@ -107,7 +107,7 @@ def test_no_image_left_is_an_error(lab: Lab, entries: EntryList) -> None:
         select(lab(), entries, scanned(25, faults=faults), subset=True, skip_bad=True)
 
 
-def test_one_image_under_two_labels_is_bad_unless_it_is_declared(
+def test_image_with_two_labels_is_bad_unless_declared(
     lab: Lab, entries: EntryList, two_labels: Callable[..., KnownFault]
 ) -> None:
     pair = ("BA_02.png", "EO_05.png")
@@ -127,7 +127,7 @@ def test_one_image_under_two_labels_is_bad_unless_it_is_declared(
     assert len(declared.rows) == 25 and not declared.bad
 
 
-def test_a_declared_pair_does_not_excuse_a_third_image(
+def test_declared_pair_does_not_excuse_a_third_image(
     lab: Lab, entries: EntryList, two_labels: Callable[..., KnownFault]
 ) -> None:
     ids = ("BA_02.png", "EO_05.png", "MY_01.png")
@@ -136,16 +136,16 @@ def test_a_declared_pair_does_not_excuse_a_third_image(
         select(lab(faults=(two_labels(*ids[:2]),)), entries, scan)
 
 
-def test_equal_pixels_under_one_label_are_two_rows(lab: Lab, entries: EntryList) -> None:
+def test_equal_pixels_with_same_label_are_two_rows(lab: Lab, entries: EntryList) -> None:
     assert len(select(lab(), entries, scanned(25, digests={1: "f" * 64, 2: "f" * 64})).rows) == 25
 
 
-def test_a_source_without_scale_takes_frames_of_any_size(lab: Lab, entries: EntryList) -> None:
+def test_source_without_scale_accepts_any_frame_size(lab: Lab, entries: EntryList) -> None:
     chosen = select(lab(um_per_px=None), entries, scanned(25, size=(3, 2)))
     assert len(chosen.rows) == 25
 
 
-def test_a_scan_is_what_was_saved(tmp_path: Path) -> None:
+def test_scan_round_trips_through_file(tmp_path: Path) -> None:
     scan = scanned(3, faults={1: "ü.png: bad"})
     scan.save(tmp_path / "scan.npz")
     again = Scan.load(tmp_path / "scan.npz")

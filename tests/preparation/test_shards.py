@@ -65,7 +65,7 @@ def rows(form: ShardFormat, config: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_plan_does_not_depend_on_the_order_of_rows() -> None:
+def test_plan_is_independent_of_row_order() -> None:
     num = ROWS_PER_SHARD + 30
     made = [Row(Entry(f"{i}", f"{i}", "BA"), i % 3, "", False) for i in range(num)]
     splits = ["test" if i % 100 == 0 else "train" for i in range(num)]
@@ -81,7 +81,7 @@ def test_the_plan_does_not_depend_on_the_order_of_rows() -> None:
     assert all(10 < labels.count(label) < 30 for label in range(3))  # classes are mixed
 
 
-def test_a_row_holds_the_frame_and_its_crop(
+def test_row_contains_the_frame_and_its_crop(
     archive: Archive, form: ShardFormat, shard: Shard
 ) -> None:
     write_shard(archive, form, shard)
@@ -99,17 +99,13 @@ def test_a_row_holds_the_frame_and_its_crop(
         assert b"Jane" not in whole["image"]["bytes"] and b"Exif" not in whole["image"]["bytes"]
 
 
-def test_without_scale_the_crop_is_the_frame(
-    archive: Archive, form: ShardFormat, shard: Shard
-) -> None:
+def test_crop_is_the_frame_without_scale(archive: Archive, form: ShardFormat, shard: Shard) -> None:
     write_shard(archive, replace(form, um_per_px=None), shard)
     assert rows(form, "original") == rows(form, "cropped")
     assert rows(form, "cropped")[0]["um_per_px"] is None
 
 
-def test_a_shard_is_found_when_it_is_whole(
-    archive: Archive, form: ShardFormat, shard: Shard
-) -> None:
+def test_only_complete_shard_is_found(archive: Archive, form: ShardFormat, shard: Shard) -> None:
     folder = Path(form.folder)
     assert find_written(folder, shard) is None
     written = write_shard(archive, form, shard)
@@ -125,7 +121,7 @@ def test_a_shard_is_found_when_it_is_whole(
     assert contents(form.folder) == whole
 
 
-def test_an_image_that_changed_since_the_scan_is_an_error_that_leaves_nothing(
+def test_image_changed_since_scan_is_an_error_and_leaves_nothing(
     archive: Archive, form: ShardFormat, shard: Shard
 ) -> None:
     rows = (*shard.rows[:2], replace(shard.rows[2], pixel_sha256="f" * 64))

@@ -21,7 +21,7 @@ PEOPLE = (
 
 
 @pytest.mark.parametrize("name", STATED)
-def test_the_facts_of_a_source_agree(name: str) -> None:
+def test_source_metadata_is_consistent(name: str) -> None:
     source = dataset_scripts.load(name)
     assert source.repo == f"wbc-{name.removeprefix('wbc_').replace('_', '-')}"
     if name in UNSEEN:
@@ -44,11 +44,11 @@ def test_the_facts_of_a_source_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", STATED)
 @pytest.mark.parametrize("person", PEOPLE)
-def test_no_image_id_can_be_a_persons_name(name: str, person: str) -> None:
+def test_image_id_cannot_be_a_persons_name(name: str, person: str) -> None:
     assert not re.fullmatch(dataset_scripts.load(name).image_id, person)
 
 
-def test_an_unknown_source_names_the_nearest() -> None:
+def test_unknown_source_suggests_nearest() -> None:
     with pytest.raises(ValueError, match="unknown source 'Acevedo-20'; did you mean 'acevedo_20'"):
         dataset_scripts.load("Acevedo-20")
     with pytest.raises(ValueError, match="choose from acevedo_20, class_folders, matek_19, mll_23"):

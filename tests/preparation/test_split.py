@@ -16,7 +16,7 @@ ROWS = st.lists(
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_sizes_are_seven_to_one_to_two(seed: int) -> None:
+def test_split_sizes_are_seven_to_one_to_two(seed: int) -> None:
     labels = [0] * 100 + [1] * 10 + [2] * 37
     splits = assign_splits(labels, [f"{row}" for row in range(147)], seed=seed)
     for label, sizes in {0: (70, 10, 20), 1: (7, 1, 2), 2: (26, 4, 7)}.items():
@@ -25,7 +25,7 @@ def test_sizes_are_seven_to_one_to_two(seed: int) -> None:
 
 
 @pytest.mark.parametrize("num", range(3, 40))
-def test_a_class_of_three_or_more_is_everywhere_and_nearest_to_its_shares(num: int) -> None:
+def test_class_of_three_or_more_is_in_every_split(num: int) -> None:
     splits = assign_splits([0] * num, [f"{row}" for row in range(num)])
     sizes = np.array([np.sum(splits == split) for split in SPLITS])
     assert sizes.sum() == num and sizes.min() > 0
@@ -34,14 +34,12 @@ def test_a_class_of_three_or_more_is_everywhere_and_nearest_to_its_shares(num: i
 
 
 @pytest.mark.parametrize(("num", "expected"), [(1, {"train": 1}), (2, {"train": 1, "test": 1})])
-def test_a_class_of_one_is_trained_on_and_of_two_also_tested(
-    num: int, expected: dict[str, int]
-) -> None:
+def test_tiny_class_goes_to_train_and_then_test(num: int, expected: dict[str, int]) -> None:
     assert Counter(assign_splits([0] * num, [str(row) for row in range(num)])) == expected
 
 
 @given(ROWS, st.integers(0, 3), st.randoms())
-def test_no_group_is_torn_and_the_order_of_rows_does_not_matter(rows, seed, random) -> None:
+def test_groups_are_kept_together_for_any_row_order(rows, seed, random) -> None:
     labels, groups, domains = ([row[i] for row in rows] for i in range(3))
     groups = [f"g{group}" for group in groups]
     splits = assign_splits(labels, groups, domains, seed=seed)
@@ -59,7 +57,7 @@ def test_no_group_is_torn_and_the_order_of_rows_does_not_matter(rows, seed, rand
 
 
 @given(ROWS, st.sets(st.integers(0, 12)), st.integers(0, 3))
-def test_a_stratum_of_three_groups_of_its_own_is_everywhere(rows, only, seed) -> None:
+def test_stratum_of_three_groups_is_in_every_split(rows, only, seed) -> None:
     labels, groups, domains = ([row[i] for row in rows] for i in range(3))
     train_only = [group in only for group in groups]
     names = [f"g{group}" for group in groups]
@@ -78,26 +76,26 @@ def test_a_stratum_of_three_groups_of_its_own_is_everywhere(rows, only, seed) ->
     assert all(s == "train" for s, fixed in zip(splits, train_only, strict=True) if fixed)
 
 
-def test_another_seed_is_another_split() -> None:
+def test_seed_changes_the_split() -> None:
     rows = [str(row) for row in range(200)]
     first, same, other = (assign_splits([0] * 200, rows, seed=seed) for seed in (0, 0, 1))
     assert (first == same).all()
     assert 0.2 < (first != other).mean() < 0.8
 
 
-def test_the_split_does_not_change_from_release_to_release() -> None:
+def test_split_is_stable_across_releases() -> None:
     splits = assign_splits([0] * 10, [f"cell_{row}.png" for row in range(10)], seed=0)
     assert [SPLITS.index(split) for split in splits] == [2, 0, 2, 0, 0, 1, 0, 0, 0, 0]
 
 
-def test_domains_are_strata_of_their_own() -> None:
+def test_domains_are_separate_strata() -> None:
     splits = assign_splits([0] * 40, [f"{r}" for r in range(40)], ["a", "b"] * 20)
     for domain in (0, 1):
         assert Counter(splits[domain::2]) == {"train": 14, "validation": 2, "test": 4}
 
 
 @pytest.mark.parametrize("fractions", [(0.7, 0.1, 0.1), (1.0, 0.0, 0.0), (1.2, -0.4, 0.2)])
-def test_fractions_that_are_none_are_refused(fractions: tuple[float, float, float]) -> None:
+def test_invalid_fractions_are_refused(fractions: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="three positive numbers that sum to 1"):
         assign_splits([0], ["a"], fractions=fractions)
 

@@ -22,7 +22,7 @@ SLOW = (pytest.mark.slow, pytest.mark.ci)
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_toy_archive_is_prepared_as_a_toy(
+def test_toy_archive_is_prepared_as_a_toy(
     toy_archives: dict[str, Path], tmp_path: Path, laboratory: Laboratory
 ) -> None:
     out = tmp_path / "out"
@@ -35,7 +35,7 @@ def test_a_toy_archive_is_prepared_as_a_toy(
     assert dataset_scripts.load(laboratory.source).citation not in card
 
 
-def test_a_toy_has_nothing_of_what_is_true_of_the_real_archive() -> None:
+def test_toy_source_drops_metadata_of_the_real_archive() -> None:
     real = dataset_scripts.load("acevedo_20")
     toy = to_toy_source(real)
     assert (toy.um_per_px, toy.labels) == (real.um_per_px, real.labels)

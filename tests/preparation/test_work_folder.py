@@ -35,7 +35,7 @@ def fill(disk: Path) -> None:
         (disk / "big").write_bytes(bytes(10**6))
 
 
-def test_a_folder_appears_at_once(tmp_path: Path) -> None:
+def test_folder_appears_atomically(tmp_path: Path) -> None:
     out = tmp_path / "build" / "lab"
     with lock_work_folder(out) as work:
         folder = work.build(PLAN)
@@ -46,7 +46,7 @@ def test_a_folder_appears_at_once(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["lab"]
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_empty_folder_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "lab").mkdir()
     assert not is_finished(tmp_path / "lab", PLAN)
     with lock_work_folder(tmp_path / "lab") as work:
@@ -54,7 +54,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert (tmp_path / "lab" / "cropped").is_dir()
 
 
-def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
+def test_only_one_process_builds_a_folder(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from hf_wbc.preparation.work_folder import "
         "lock_work_folder\n"
@@ -78,7 +78,7 @@ def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_a_mistake_leaves_nothing_and_an_interruption_everything(tmp_path: Path) -> None:
+def test_user_error_leaves_nothing_and_interruption_keeps_progress(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b" / "lab"
     with pytest.raises(ValueError, match="mistake"), lock_work_folder(out) as work:
         work.build(PLAN)
@@ -94,7 +94,7 @@ def test_a_mistake_leaves_nothing_and_an_interruption_everything(tmp_path: Path)
         assert (work.build(PLAN) / "done" / "note").exists()
 
 
-def test_another_plan_clears_the_unfinished_one(tmp_path: Path) -> None:
+def test_different_plan_clears_the_unfinished_one(tmp_path: Path) -> None:
     with lock_work_folder(tmp_path / "lab") as work:
         work.scratch.mkdir()
         first = work.build(PLAN)
@@ -102,13 +102,13 @@ def test_another_plan_clears_the_unfinished_one(tmp_path: Path) -> None:
         assert not first.exists() and second.is_dir() and work.scratch.is_dir()
 
 
-def test_what_was_being_written_is_cleared(tmp_path: Path) -> None:
+def test_partially_written_files_are_cleared(tmp_path: Path) -> None:
     with lock_work_folder(tmp_path / "lab") as work:
         (work.build(PLAN) / "temporary" / "half").touch()
         assert not any((work.build(PLAN) / "temporary").iterdir())
 
 
-def test_a_finished_folder_of_another_plan_is_refused_by_name(tmp_path: Path) -> None:
+def test_finished_folder_of_different_plan_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "lab"
     assert not is_finished(out, PLAN)
     out.mkdir()
@@ -120,14 +120,14 @@ def test_a_finished_folder_of_another_plan_is_refused_by_name(tmp_path: Path) ->
         is_finished(out, {**PLAN, "seed": 1, "archive": "abd"})
 
 
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_unrelated_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     for path in (tmp_path, tmp_path / "thesis.tex"):
         with pytest.raises(ValueError, match="was not created by `hf-wbc prepare`"):
             is_finished(path, PLAN)
 
 
-def test_an_out_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_output_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "lab"
     with pytest.raises(ValueError, match=r"lab\.partial cannot be written.*another --out"):
@@ -150,19 +150,19 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(path)], check=True)
 
 
-def test_the_root_of_a_disk_is_refused_before_anything_is_done(disk: Path) -> None:
+def test_mount_point_is_refused_before_any_work(disk: Path) -> None:
     with pytest.raises(ValueError, match=f"{disk} is a mount point; choose a folder on it"):
         enter(disk)
     assert [path.name for path in disk.parent.iterdir()] == ["disk"]
 
 
-def test_a_read_only_disk_is_named(disk: Path) -> None:
+def test_read_only_disk_is_reported(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(ValueError, match=r"lab\.partial cannot be written: Read-only file system"):
         enter(disk / "lab")
 
 
-def test_a_full_disk_is_told_with_the_remedy(disk: Path) -> None:
+def test_full_disk_is_reported_with_remedy(disk: Path) -> None:
     with pytest.raises(OSError, match="No space left on device; free some space and run") as error:
         fill(disk)
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(disk / "lab"))
@@ -170,12 +170,14 @@ def test_a_full_disk_is_told_with_the_remedy(disk: Path) -> None:
         check_disk(disk, 4_000_001)
 
 
-def test_other_errors_of_the_system_pass_as_they_are(tmp_path: Path) -> None:
+def test_other_os_errors_pass_through(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"), report_full_disk(tmp_path):
         (tmp_path / "nowhere").read_bytes()
 
 
-def test_room_is_compared_with_the_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_space_is_compared_with_requirement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     free = SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10**7))
     monkeypatch.setattr(work_folder, "shutil", free)
     check_disk(tmp_path, 10**7)
@@ -183,7 +185,7 @@ def test_room_is_compared_with_the_need(tmp_path: Path, monkeypatch: pytest.Monk
         check_disk(tmp_path, 10**7 + 1)
 
 
-def test_a_file_moves_to_its_place(tmp_path: Path) -> None:
+def test_flush_to_disk_replaces_the_target(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("new")
     (tmp_path / "b").write_text("old")
     flush_to_disk(tmp_path / "a", tmp_path / "b")

@@ -82,17 +82,17 @@ def alone(tmp_path_factory):
     return done.stdout.splitlines()
 
 
-def test_the_space_holds_the_packages_own_files():
+def test_space_files_match_the_package():
     for name, text in space_files().items():
         assert (SPACE / name).read_text() == text, "run python -m hf_wbc.evaluation.wbc_macro_f1"
 
 
-def test_the_spaces_files_know_nothing_of_the_package():
+def test_space_files_do_not_import_the_package():
     for name, text in space_files().items():
         assert not re.search(r"^\s*(from|import) hf_wbc", text, flags=re.M), name
 
 
-def test_imports_become_local_ones():
+def test_imports_become_local():
     assert (
         with_local_imports("from hf_wbc.taxonomy import NAMES\n") == "from .taxonomy import NAMES\n"
     )
@@ -105,7 +105,7 @@ def test_imports_become_local_ones():
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_it_loads_without_the_package_or_network_and_gives_the_same(alone):
+def test_metric_loads_without_package_or_network_and_matches(alone):
     plain, limited, certain, graded = json.loads(alone[0])
     assert plain == score(TRUE, PREDICTED)
     assert limited == score(TRUE, PREDICTED, **OPTIONS[1])
@@ -115,12 +115,12 @@ def test_it_loads_without_the_package_or_network_and_gives_the_same(alone):
     assert graded == plain | probability_scores(found) | {"intervals": more}
 
 
-def test_the_readmes_examples_run(alone):
+def test_readme_examples_run(alone):
     assert len(EXAMPLES) == 2
     assert alone[1] == re.search(r"print\(.*\)  # (.*)", EXAMPLES[0])[1]
 
 
-def test_the_space_says_what_it_runs_on():
+def test_space_metadata_is_complete():
     text = (SPACE / "README.md").read_text()
     facts = yaml.safe_load(text.split("---")[1])
     assert facts["sdk"] == "gradio"
@@ -129,7 +129,7 @@ def test_the_space_says_what_it_runs_on():
     assert len(facts["short_description"]) <= 60
 
 
-def test_the_page_scores_what_is_pasted(tmp_path, monkeypatch):
+def test_page_scores_pasted_predictions(tmp_path, monkeypatch):
     gradio = pytest.importorskip("gradio", reason="the app extra is not installed")
     import evaluate
 

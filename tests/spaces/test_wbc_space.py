@@ -51,13 +51,13 @@ socket.socket.connect = guarded
 """
 
 
-def test_every_requirement_is_pinned_and_gradio_is_the_spaces() -> None:
+def test_every_requirement_is_pinned_and_gradio_matches_sdk() -> None:
     assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in LINES)
     assert f"gradio=={FRONT['sdk_version']}" in LINES
     assert {"sdk", "python_version", "app_file", "license", "title"} <= set(FRONT)
 
 
-def test_the_toy_model_is_small_and_names_no_place() -> None:
+def test_toy_model_is_small_without_local_paths() -> None:
     sizes = {path.name: path.stat().st_size for path in (SPACE / "toy_model").iterdir()}
     assert sizes["model.safetensors"] < 300_000
     assert sum(sizes.values()) < 1_000_000
@@ -65,7 +65,7 @@ def test_the_toy_model_is_small_and_names_no_place() -> None:
         assert not re.search(r'"(/|[A-Z]:\\)', path.read_text())
 
 
-def test_the_shipped_model_is_small_and_names_no_place() -> None:
+def test_shipped_model_is_small_without_local_paths() -> None:
     sizes = {path.name: path.stat().st_size for path in (SPACE / "model").iterdir()}
     assert sizes.pop("model.safetensors") < 10_000_000
     assert max(sizes.values()) < 1_000_000
@@ -81,7 +81,7 @@ def free_port() -> int:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_published_folder_opens_with_its_own_requirements(tmp_path: Path) -> None:
+def test_published_folder_starts_with_its_own_requirements(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="the page needs the extra app")
     from gradio_client import Client
 

@@ -1,4 +1,4 @@
-"""A study file is read as written, and every error in it is named."""
+"""A study file is read as written, and every error in it is reported."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-def test_parameters_are_set_in_the_type_of_their_default(write: Write) -> None:
+def test_parameters_take_type_of_their_default(write: Write) -> None:
     path = write(
         HEAD + "def study(data='build', seeds=1, rate=1.0, scratch=False, names=('a',)):\n"
         "    return [TrainConfig((f'{data}/{n}',), learning_rate=rate, from_scratch=scratch,\n"
@@ -36,7 +36,7 @@ def test_parameters_are_set_in_the_type_of_their_default(write: Write) -> None:
     assert all(run.optim.learning_rate == 0.5 and run.model.from_scratch for run in found)
 
 
-def test_a_function_that_takes_fields_can_be_given_any_of_a_configuration(write: Write) -> None:
+def test_study_with_kwargs_accepts_any_config_field(write: Write) -> None:
     path = write(HEAD + "def study(**fields):\n    return [TrainConfig(('a',), **fields)]\n")
     (run,) = load_grid(
         path, ["steps=7", "adapt_learning_rate=.25", "image_size=32", "inputs=features"]
@@ -46,7 +46,7 @@ def test_a_function_that_takes_fields_can_be_given_any_of_a_configuration(write:
     )
 
 
-def test_the_same_configuration_twice_is_one_run(write: Write) -> None:
+def test_duplicate_configurations_are_one_run(write: Write) -> None:
     path = write(HEAD + "def study():\n    a = TrainConfig(('a',))\n    return [a, a]\n")
     assert len(load_grid(path)) == 1
 
@@ -66,7 +66,7 @@ def test_the_same_configuration_twice_is_one_run(write: Write) -> None:
         ("def study():\n    return []\n", r"returned no runs"),
     ],
 )
-def test_an_error_of_a_study_is_named_with_its_line(write: Write, text: str, message: str) -> None:
+def test_study_error_is_reported_with_its_line(write: Write, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_grid(write(text))
 
@@ -83,7 +83,7 @@ def test_an_error_of_a_study_is_named_with_its_line(write: Write, text: str, mes
         ("leave_one_out", ["domains=a,b"], "selection held_out needs"),
     ],
 )
-def test_a_name_or_setting_that_is_none_is_answered_with_what_is(
+def test_unknown_name_or_setting_suggests_valid_ones(
     name: str, settings: list[str], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -25,7 +25,7 @@ def planned(configs: list[TrainConfig], root: Path) -> list[PlannedRun]:
 @pytest.mark.parametrize(
     ("method", "inputs"), [("ema", "images"), ("shot", "features"), ("source_only", "features")]
 )
-def test_the_folder_that_is_planned_is_the_one_that_is_made(
+def test_planned_folder_matches_actual_run_folder(
     short: TrainConfig, tmp_path: Path, method: str, inputs: str
 ) -> None:
     config = short.replace(method=method, inputs=inputs, steps=2)  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def test_the_folder_that_is_planned_is_the_one_that_is_made(
     assert bool(before.num_to_embed) == (inputs == "features") and not after.num_to_embed
 
 
-def test_two_ways_to_ask_for_one_run_are_one(short: TrainConfig, tmp_path: Path) -> None:
+def test_equivalent_configurations_are_one_run(short: TrainConfig, tmp_path: Path) -> None:
     explicit = short.replace(image_size=28, bottleneck=0)
     assert len(planned([short, explicit], tmp_path)) == 1
 
@@ -50,7 +50,7 @@ def test_fresh_weights_of_two_seeds_are_two_runs(short: TrainConfig, tmp_path: P
     assert found[1].folder.path == planned([other], tmp_path)[0].folder.path
 
 
-def test_what_cannot_be_used_is_refused_by_itself(short: TrainConfig, tmp_path: Path) -> None:
+def test_invalid_configuration_is_refused_on_its_own(short: TrainConfig, tmp_path: Path) -> None:
     found = planned(
         [short.replace(method="corall"), short.replace(sources=("nowhere",)), short], tmp_path
     )
@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_refused_by_itself(short: TrainConfig, tmp_path: 
     assert pending_tasks(found, retry=True) == found[2:]
 
 
-def test_failed_runs_wait_for_a_retry_and_killed_ones_do_not(
+def test_failed_runs_wait_for_retry_and_killed_ones_do_not(
     short: TrainConfig, tmp_path: Path
 ) -> None:
     runs = planned([short, short.replace(seed=1)], tmp_path)
@@ -77,7 +77,7 @@ def test_failed_runs_wait_for_a_retry_and_killed_ones_do_not(
     assert pending_tasks(again, retry=True) == again
 
 
-def test_an_estimate_comes_from_the_most_alike(short: TrainConfig, tmp_path: Path) -> None:
+def test_estimate_comes_from_most_similar_run(short: TrainConfig, tmp_path: Path) -> None:
     run(short, tmp_path, tmp_path / "features")
     (record,) = read_records(tmp_path)
     record["cost"] |= {"elapsed_s": 60.0, "steps": 6}
@@ -108,7 +108,7 @@ def test_an_estimate_comes_from_the_most_alike(short: TrainConfig, tmp_path: Pat
     assert "176 images" in said, "of the run on features, none of which is there"
 
 
-def test_the_launch_says_how_many_processes_it_starts() -> None:
+def test_parse_launch_returns_number_of_processes() -> None:
     assert parse_launch(None) == (None, 1)
     assert parse_launch(["mixed_precision=no", "num-processes=2"]) == (
         ("--mixed_precision=no", "--num-processes=2"),

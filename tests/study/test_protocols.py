@@ -10,20 +10,20 @@ from hf_wbc.study.protocols import STUDIES
 
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("inputs", ["images", "features"])
-def test_every_run_of_a_ready_study_can_be_done(name: str, inputs: str) -> None:
+def test_every_run_of_a_predefined_study_is_valid(name: str, inputs: str) -> None:
     for config in load_grid(name, [f"inputs={inputs}"]):
         check_config(config)
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_domain_has_one_part_in_a_run(name: str) -> None:
+def test_domain_has_one_role_in_a_run(name: str) -> None:
     for config in load_grid(name):
         parts = [*config.data.sources, *config.data.target, *config.data.held_out]
         assert len(set(parts)) == len(parts)
         assert config.eval.selection != "oracle" and not config.eval.oracle
 
 
-def test_leaving_one_out_has_every_domain_as_the_unseen_one_with_all_others_in_use() -> None:
+def test_leave_one_out_covers_every_domain_and_uses_all_others() -> None:
     domains = {"build/a", "build/b", "build/c", "build/d"}
     runs = load_grid("leave_one_out", ["domains=a,b,c,d", "methods=source_only", "seeds=1"])
     assert {run.data.target for run in runs} == {(domain,) for domain in domains}
@@ -36,7 +36,7 @@ def test_leaving_one_out_has_every_domain_as_the_unseen_one_with_all_others_in_u
     assert len(runs) == 4 + 12
 
 
-def test_the_toy_study_is_six_methods_two_directions_two_seeds() -> None:
+def test_toy_study_has_six_methods_two_directions_two_seeds() -> None:
     runs = load_grid("toy")
     assert len(runs) == len(set(map(str, runs))) == 24
     assert len({run.adapt.method for run in runs}) == 6
@@ -44,7 +44,7 @@ def test_the_toy_study_is_six_methods_two_directions_two_seeds() -> None:
     assert {run.seed for run in runs} == {0, 1}
 
 
-def test_methods_without_what_they_need_are_left_out() -> None:
+def test_methods_with_unmet_requirements_are_left_out() -> None:
     on_features = {run.adapt.method for run in load_grid("acevedo_to_matek", ["inputs=features"])}
     on_images = {run.adapt.method for run in load_grid("acevedo_to_matek")}
     assert "mixstyle" in on_images - on_features
@@ -53,7 +53,7 @@ def test_methods_without_what_they_need_are_left_out() -> None:
     assert {run.adapt.method for run in load_grid("ceilings")} == {"source_only"}
 
 
-def test_each_laboratory_is_left_out_by_every_row() -> None:
+def test_every_row_leaves_out_each_laboratory() -> None:
     runs = load_grid("laboratories", ["labs=acevedo_20,tecom_jiangxi,matek_19", "seeds=1"])
     assert len(runs) == 3 * 3
     for run in runs:
@@ -66,7 +66,7 @@ def test_each_laboratory_is_left_out_by_every_row() -> None:
     assert plain == {AUGMENTATIONS["light"]} and robust == {AUGMENTATIONS["robust"]}
 
 
-def test_one_source_is_trained_once_and_scored_in_all_laboratories_of_the_same_classes() -> None:
+def test_source_is_trained_once_and_scored_where_classes_match() -> None:
     labs = "labs=acevedo_20,bccd_crops,tecom_jiangxi,matek_19"
     runs = load_grid("laboratories", ["sources=acevedo_20", labs, "rows=robust", "seeds=2"])
     assert {run.data.sources for run in runs} == {("build/acevedo_20",)}
@@ -86,7 +86,7 @@ def test_computed_heads_need_one_step_and_standardized_ones_a_run_for_each_targe
 
 
 @pytest.mark.parametrize("changes", [["rows=robust_adabn"], ["rows=robust", "selection=im"]])
-def test_what_uses_the_target_has_a_run_for_each_laboratory(changes: list[str]) -> None:
+def test_each_target_dependent_run_has_its_own_laboratory(changes: list[str]) -> None:
     runs = load_grid("laboratories", ["sources=acevedo_20", "seeds=1", *changes])
     assert [len(run.data.target) for run in runs] == [1, 1, 1]
 
@@ -96,6 +96,6 @@ def test_laboratories_that_are_all_sources_are_refused() -> None:
         load_grid("laboratories", ["labs=a,b", "sources=b,a"])
 
 
-def test_an_unknown_row_is_named() -> None:
+def test_unknown_row_is_reported() -> None:
     with pytest.raises(ValueError, match="unknown row 'robst'; did you mean 'robust'"):
         load_grid("laboratories", ["rows=robst"])

@@ -28,7 +28,7 @@ def third(make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 )
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_held_out_domain_picks_the_weights_and_has_its_place_in_the_table(
+def test_held_out_domain_selects_weights_and_appears_in_table(
     short: TrainConfig, third: str, tmp_path: Path, how: dict[str, Any]
 ) -> None:
     config = short.replace(held_out=(third,), selection="held_out", **how)
@@ -44,7 +44,7 @@ def test_the_held_out_domain_picks_the_weights_and_has_its_place_in_the_table(
     assert compare(collect([tmp_path / "runs"]), num_resamples=10).num_runs == 1
 
 
-def test_what_is_held_out_has_no_say_in_how_the_others_are_treated(
+def test_held_out_domain_does_not_affect_preprocessing(
     short: TrainConfig, third: str, tmp_path: Path
 ) -> None:
     config = short.replace(steps=2, normalize_by="domain", sharpness="common")

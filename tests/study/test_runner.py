@@ -41,7 +41,7 @@ def ignore(event: Event) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
+def test_failed_run_keeps_its_traceback_and_others_finish(
     short: TrainConfig,
     failing: TrainConfig,
     tmp_path: Path,
@@ -67,7 +67,7 @@ def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
+def test_killed_worker_affects_only_its_run_which_then_resumes(
     short: TrainConfig,
     tmp_path: Path,
     assert_same_run: Callable[[RunFolder, RunFolder], None],
@@ -91,7 +91,7 @@ def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
     assert_same_run(run(long, tmp_path / "whole", tmp_path / "features"), again)
 
 
-def test_an_error_of_the_watcher_leaves_no_worker(
+def test_error_in_event_callback_leaves_no_worker(
     short: TrainConfig, tmp_path: Path, workers: Callable[[], list[psutil.Process]]
 ) -> None:
     def stop(event: Event) -> None:
@@ -105,9 +105,7 @@ def test_an_error_of_the_watcher_leaves_no_worker(
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_run_that_another_process_writes_is_waited_for(
-    short: TrainConfig, tmp_path: Path
-) -> None:
+def test_study_waits_for_run_written_by_another_process(short: TrainConfig, tmp_path: Path) -> None:
     (task,) = tasks_of([short], tmp_path)
     folder = RunFolder(task.folder)
     with folder.writing(task.config, task.identity):
@@ -129,7 +127,7 @@ def test_a_run_that_another_process_writes_is_waited_for(
 
 @pytest.mark.slow  # test_run_processes.py covers runs that accelerate launches
 @pytest.mark.ci
-def test_runs_through_accelerate_are_the_same_runs(
+def test_runs_through_accelerate_are_identical(
     short: TrainConfig, tmp_path: Path, assert_same_run: Callable[[RunFolder, RunFolder], None]
 ) -> None:
     (planned,) = plan([short], tmp_path, tmp_path / "features")
@@ -139,7 +137,7 @@ def test_runs_through_accelerate_are_the_same_runs(
     assert_same_run(bare, RunFolder(task.folder))
 
 
-def test_the_machine_is_shared_out_over_its_cores() -> None:
+def test_detect_machine_divides_cores_among_workers() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert detect_machine(3, 1).num_workers == 3
     assert detect_machine(launched=True).num_workers == 1
@@ -150,7 +148,7 @@ def test_the_machine_is_shared_out_over_its_cores() -> None:
         detect_machine(0)
 
 
-def test_the_time_that_is_left_follows_the_work_that_is_done(
+def test_remaining_time_follows_completed_work(
     short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -193,7 +191,7 @@ def workers() -> Callable[[], list[psutil.Process]]:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_worker_decodes_many_images_in_processes_of_its_own(
+def test_worker_decodes_many_images_in_subprocesses(
     short: TrainConfig,
     make_domain: Callable[..., Path],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment ends a long command with status 130; it never crashes or hides."""
+"""Ctrl-C at any moment ends a long command with status 130, without a crash or hang."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def commands_of(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num", [pytest.param(12, marks=pytest.mark.ci), 200])
-def test_every_long_command_ends_with_130_wherever_it_is_interrupted(
+def test_interrupted_long_command_exits_with_130(
     short: TrainConfig, laboratories: tuple[str, str], tmp_path: Path,
     write_grid: Callable[..., str], num: int,
 ) -> None:  # fmt: skip

@@ -28,7 +28,7 @@ SLOW = (pytest.mark.slow, pytest.mark.ci)
 @pytest.mark.usefixtures("forked")
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_study_killed_at_random_times_ends_like_an_undisturbed_one(
+def test_randomly_killed_study_matches_undisturbed_one(
     short: TrainConfig,
     tmp_path: Path,
     write_grid: Callable[..., str],

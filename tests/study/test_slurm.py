@@ -32,7 +32,7 @@ def slurm() -> None:
 
 
 @pytest.mark.usefixtures("slurm")
-def test_runs_of_a_cluster_are_those_of_one_machine(
+def test_cluster_runs_match_local_runs(
     short: TrainConfig,
     failing: TrainConfig,
     tmp_path: Path,
@@ -56,7 +56,7 @@ def test_runs_of_a_cluster_are_those_of_one_machine(
 
 
 @pytest.mark.usefixtures("slurm")
-def test_what_sbatch_refuses_is_told(short: TrainConfig, tmp_path: Path) -> None:
+def test_sbatch_rejection_is_reported(short: TrainConfig, tmp_path: Path) -> None:
     (planned,) = plan([short], tmp_path, tmp_path)
     task = make_task(planned, tmp_path)
     with pytest.raises(ValueError, match=r"SLURM rejects the jobs: .*nowhere|invalid partition"):
@@ -65,21 +65,21 @@ def test_what_sbatch_refuses_is_told(short: TrainConfig, tmp_path: Path) -> None
         )
 
 
-def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_slurm_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ValueError, match="sbatch was not found"):
         require_slurm()
 
 
-def test_a_job_hears_signals_before_anything_heavy_is_imported() -> None:
+def test_job_module_imports_nothing_heavy() -> None:
     """submitit installs its signal handlers after it reads the job, which imports this module."""
     code = "import sys, hf_wbc.study.slurm; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_a_launched_process_ends_when_who_asked_for_it_has_gone() -> None:
+def test_launched_process_ends_with_its_parent() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "hf_wbc.study.accelerate_entry", "{}"],
         stdin=subprocess.PIPE,

@@ -43,7 +43,7 @@ def darkness(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 @each_scanner
 @pytest.mark.parametrize("place", [(0.0, 0.0), (3.0, -2.0), (-5.5, 4.25)])
-def test_place_and_size_in_um_are_the_canvas(
+def test_positions_and_sizes_in_um_are_preserved(
     scanner: ToyScanner, place: tuple[float, float]
 ) -> None:
     pixels = acquire(disc(*place, 4.0), ideal(scanner), np.random.default_rng(0))
@@ -56,7 +56,7 @@ def test_place_and_size_in_um_are_the_canvas(
     assert area_um2 == pytest.approx(np.pi * 16, rel=0.02)
 
 
-def test_one_field_looks_alike_in_the_25_um_crops_of_all_scanners() -> None:
+def test_one_field_looks_alike_in_crops_of_all_scanners() -> None:
     field = draw_field("eosinophil", np.random.default_rng(2))
     crops = []
     for scanner in SCANNERS.values():
@@ -69,7 +69,7 @@ def test_one_field_looks_alike_in_the_25_um_crops_of_all_scanners() -> None:
 
 
 @each_scanner
-def test_light_is_absorbed_as_the_stain_says(scanner: ToyScanner) -> None:
+def test_light_absorption_follows_the_stain(scanner: ToyScanner) -> None:
     for dye in Dye:
         pixels = acquire(disc(0, 0, 6.0, dye), ideal(scanner), np.random.default_rng(0))
         height, width, _ = pixels.shape
@@ -78,7 +78,7 @@ def test_light_is_absorbed_as_the_stain_says(scanner: ToyScanner) -> None:
 
 
 @each_scanner
-def test_an_empty_field_is_the_light_with_its_noise(scanner: ToyScanner) -> None:
+def test_empty_field_is_light_with_noise(scanner: ToyScanner) -> None:
     field = blank(round(scanner.view_um * PX_PER_UM))
     bright = replace(scanner, light=(200.0, 200.0, 200.0), light_spread=0.0)
     pixels = acquire(field, bright, np.random.default_rng(0)).astype(float)
@@ -99,7 +99,7 @@ def test_nothing_wraps_around_the_frame(scanner: ToyScanner) -> None:
     assert np.ptp(far_side, axis=(0, 1)).max() < 10
 
 
-def test_the_second_laboratory_is_at_times_out_of_focus_and_the_others_are_not() -> None:
+def test_only_second_laboratory_is_sometimes_out_of_focus() -> None:
     def edge(scanner: ToyScanner) -> NDArray[np.float64]:
         """Return the steepest slope of a disc's edge on each of 20 slides, per um."""
         still = replace(ideal(scanner), blur_um=scanner.blur_um)
@@ -115,6 +115,6 @@ def test_the_second_laboratory_is_at_times_out_of_focus_and_the_others_are_not()
     assert np.ptp(slopes["matek"]) > 2 * max(np.ptp(slopes["acevedo"]), np.ptp(slopes["mll"]))
 
 
-def test_a_field_smaller_than_the_view_is_refused() -> None:
+def test_field_smaller_than_the_view_is_refused() -> None:
     with pytest.raises(ValueError, match=r"field of 100 px does not contain .* 300 px.*view_um"):
         acquire(blank(100), ACEVEDO, np.random.default_rng(0))

@@ -45,7 +45,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_dataset_script_finds_every_cell_under_its_class(
+def test_dataset_script_finds_every_cell_under_its_class(
     toy_archives: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     source = source_of(name)
@@ -57,7 +57,7 @@ def test_the_dataset_script_finds_every_cell_under_its_class(
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_every_image_has_the_frame_that_the_source_declares(
+def test_every_image_has_the_declared_frame_size(
     toy_archives: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     source = source_of(name)
@@ -80,7 +80,7 @@ def test_every_image_has_the_frame_that_the_source_declares(
         ("mll_23", ".TIF", "TIFF", "RGB"),
     ],
 )
-def test_every_image_is_of_the_archive_s_format_and_says_that_it_is_a_toy(
+def test_every_image_has_archive_format_and_toy_comment(
     toy_archives: dict[str, Path], name: str, suffix: str, kind: str, mode: str
 ) -> None:
     paths = [path for path in toy_archives[name].rglob("*") if path.suffix == suffix]
@@ -95,13 +95,13 @@ def test_every_image_is_of_the_archive_s_format_and_says_that_it_is_a_toy(
         assert said == archives.COMMENT
 
 
-def test_toy_txt_lies_beside_and_inside_the_archives(toy_archives: dict[str, Path]) -> None:
+def test_toy_txt_is_next_to_and_inside_the_archives(toy_archives: dict[str, Path]) -> None:
     beside = next(iter(toy_archives.values())).parent / "TOY.txt"
     for path in (beside, *(folder / "TOY.txt" for folder in toy_archives.values())):
         assert path.read_text().startswith("TOY DATA")
 
 
-def test_the_annotations_name_every_matek_image(toy_archives: dict[str, Path]) -> None:
+def test_annotations_list_every_matek_image(toy_archives: dict[str, Path]) -> None:
     folder = toy_archives["matek_19"]
     rows = [line.split() for line in (folder / "annotations.dat").read_text().splitlines()]
     assert len(rows) == 66
@@ -112,7 +112,7 @@ def test_the_annotations_name_every_matek_image(toy_archives: dict[str, Path]) -
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_bytes_do_not_depend_on_the_number_of_processes(
+def test_bytes_are_independent_of_number_of_processes(
     toy_archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = archives._jobs
@@ -124,7 +124,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(
         assert len(found) == 8 and found.items() <= digests(folder).items()
 
 
-def test_another_seed_draws_other_cells() -> None:
+def test_cells_depend_on_seed() -> None:
     laboratory = LABORATORIES[2]
     first, again, other = (draw_image(laboratory, "monocyte", 0, seed) for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
@@ -132,9 +132,7 @@ def test_another_seed_draws_other_cells() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("laboratory", LABORATORIES, ids=SOURCES)
-def test_every_class_has_at_least_six_images_and_one_has_just_six(
-    laboratory: archives.Laboratory, size: str
-) -> None:
+def test_every_class_has_at_least_six_images(laboratory: archives.Laboratory, size: str) -> None:
     numbers = num_images(laboratory, size)
     assert min(numbers.values()) >= 6
     paths = {laboratory.path(name, i) for name, num in numbers.items() for i in range(num)}
@@ -145,7 +143,7 @@ def test_every_class_has_at_least_six_images_and_one_has_just_six(
         assert numbers["metamyelocyte"] == 6
 
 
-def test_priors_differ_between_laboratories_about_as_they_do_in_life() -> None:
+def test_priors_differ_between_laboratories_realistically() -> None:
     names = [name for name in LABORATORIES[1].codes]
     priors = []
     for laboratory in LABORATORIES:
@@ -157,7 +155,7 @@ def test_priors_differ_between_laboratories_about_as_they_do_in_life() -> None:
     assert variations == pytest.approx([0.6, 0.44, 0.24], abs=0.06)
 
 
-def test_archives_of_the_same_recipe_are_kept(
+def test_archives_of_same_recipe_are_kept(
     toy_archives: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archives, "_draw_all", lambda *_: pytest.fail("drawn again"))
@@ -171,7 +169,7 @@ def test_archives_of_another_recipe_are_refused(toy_archives: dict[str, Path]) -
         draw_archives(out, seed=1, size="tiny")
 
 
-def test_a_real_archive_is_never_mixed_with_a_toy(tmp_path: Path) -> None:
+def test_real_archive_is_never_mixed_with_a_toy(tmp_path: Path) -> None:
     real = tmp_path / "PBC_dataset_normal_DIB" / "basophil" / "BA_100102.jpg"
     real.parent.mkdir(parents=True)
     real.write_bytes(b"cell")
@@ -181,7 +179,7 @@ def test_a_real_archive_is_never_mixed_with_a_toy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_nothing_is_left_when_drawing_fails(
+def test_failed_drawing_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def fail(*_: object) -> None:
@@ -202,7 +200,7 @@ def test_nothing_is_left_when_drawing_fails(
         ({"num_proc": 0}, "num_proc is 0"),
     ],
 )
-def test_bad_input_is_named(tmp_path: Path, change: dict[str, int | str], message: str) -> None:
+def test_bad_input_is_reported(tmp_path: Path, change: dict[str, int | str], message: str) -> None:
     draw: Callable[..., object] = draw_archives
     with pytest.raises(ValueError, match=message):
         draw(tmp_path / "out", **change)
@@ -221,7 +219,7 @@ def test_progress_reaches_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert seen == [(i + 1, 192) for i in range(192)]
 
 
-def test_the_command_says_where_each_source_s_archive_is(
+def test_command_prints_location_of_each_archive(
     toy_archives: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     toy(toy_archives["mll_23"].parent, size="tiny")
@@ -229,13 +227,13 @@ def test_the_command_says_where_each_source_s_archive_is(
     assert lines == [f"{name}: {folder}" for name, folder in toy_archives.items()]
 
 
-def test_the_command_s_module_imports_nothing_heavy() -> None:
+def test_command_module_imports_nothing_heavy() -> None:
     code = "import sys, hf_wbc.cli.toy; print([m for m in ('numpy', 'scipy') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
-def test_pixels_change_only_with_the_version_of_the_recipe() -> None:
+def test_pixels_change_only_with_recipe_version() -> None:
     """Means of the quarters of one image per laboratory; raise RECIPE_VERSION to change them."""
     known = {
         "acevedo_20": [(209.55, 176.33, 182.63), (217.15, 185.18, 183.87)],
@@ -251,7 +249,7 @@ def test_pixels_change_only_with_the_version_of_the_recipe() -> None:
         assert np.abs(means - np.array(known[laboratory.source])).max() < 0.05
 
 
-def test_another_wording_of_the_notice_is_the_same_recipe(
+def test_wording_of_notice_is_not_part_of_the_recipe(
     toy_archives: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "toy"

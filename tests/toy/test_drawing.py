@@ -45,7 +45,7 @@ def dye_in_body(cell_class: str, dye: Dye) -> float:
 
 
 @pytest.mark.parametrize("cell_class", NAMES)
-def test_the_nucleus_lies_inside_the_cell_and_the_cell_inside_its_canvas(cell_class: str) -> None:
+def test_nucleus_lies_inside_cell_and_cell_inside_canvas(cell_class: str) -> None:
     for cell in cells(cell_class):
         assert (cell.nucleus <= cell.body + 1e-6).all()
         border = np.concatenate([cell.body[0], cell.body[-1], cell.body[:, 0], cell.body[:, -1]])
@@ -54,31 +54,31 @@ def test_the_nucleus_lies_inside_the_cell_and_the_cell_inside_its_canvas(cell_cl
 
 
 @pytest.mark.parametrize("cell_class", NAMES)
-def test_the_drawn_area_is_the_stated_diameter_s(cell_class: str) -> None:
+def test_drawn_area_matches_stated_diameter(cell_class: str) -> None:
     for cell in cells(cell_class):
         area_um2 = cell.body.sum() / PX_PER_UM**2
         assert area_um2 == pytest.approx(np.pi * cell.radius_um**2, rel=0.15)
 
 
-def test_lymphocytes_and_erythroblasts_are_small_and_promyelocytes_large() -> None:
+def test_lymphocytes_and_erythroblasts_are_small_promyelocytes_large() -> None:
     by_size = sorted(NAMES, key=mean_diameter_um)
     assert set(by_size[:2]) == {"lymphocyte_typical", "erythroblast"}
     assert set(by_size[-2:]) == {"promyelocyte", "monocyte"}
 
 
-def test_nuclei_shrink_from_the_blast_to_the_segmented_neutrophil() -> None:
+def test_nuclei_shrink_from_blast_to_segmented_neutrophil() -> None:
     stages = ("myeloblast", "promyelocyte", "metamyelocyte", "neutrophil_segmented")
     shares = [np.mean([nucleus_share(cell) for cell in cells(name)]) for name in stages]
     assert shares == sorted(shares, reverse=True)
 
 
-def test_the_nucleus_indents_more_and_more_as_the_neutrophil_matures() -> None:
+def test_nucleus_indents_as_neutrophil_matures() -> None:
     stages = ("myelocyte", "metamyelocyte", "neutrophil_banded")
     filled = [np.mean([solidity(cell) for cell in cells(name)]) for name in stages]
     assert filled == sorted(filled, reverse=True) and filled[0] - filled[2] > 0.15
 
 
-def test_lobes_come_apart_when_their_threads_are_cut() -> None:
+def test_lobes_separate_when_threads_are_cut() -> None:
     def num_lobes(cell: Cell) -> int:
         inner = cell.nucleus > 0.5
         for _ in range(4):
@@ -92,7 +92,7 @@ def test_lobes_come_apart_when_their_threads_are_cut() -> None:
     assert all(num_lobes(cell) == 1 for cell in cells("myeloblast"))
 
 
-def test_each_granule_has_its_dye() -> None:
+def test_each_granule_type_has_its_dye() -> None:
     eosin = {name: dye_in_body(name, Dye.EOSIN) for name in NAMES}
     assert eosin.pop("eosinophil") > 0.3 and not any(eosin.values())
     dark = {name: dye_in_body(name, Dye.CHROMATIN) for name in NAMES}
@@ -102,7 +102,7 @@ def test_each_granule_has_its_dye() -> None:
     assert violet["myeloblast"] == 0
 
 
-def test_cytoplasm_turns_from_blue_to_pink_as_the_neutrophil_matures() -> None:
+def test_cytoplasm_turns_from_blue_to_pink_with_maturation() -> None:
     stages = NAMES[3:9]
     blue = [dye_in_body(name, Dye.BASOPHILIA) for name in stages]
     pink = [dye_in_body(name, Dye.ACIDOPHILIA) for name in stages]
@@ -110,12 +110,12 @@ def test_cytoplasm_turns_from_blue_to_pink_as_the_neutrophil_matures() -> None:
     assert pink[:4] == sorted(pink[:4]) and min(pink[3:]) > 2 * max(pink[:2])
 
 
-def test_an_unknown_class_is_named_with_its_neighbor() -> None:
+def test_unknown_class_suggests_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'monocyte'"):
         draw_cell("monocite", np.random.default_rng(0))
 
 
-def test_no_red_cell_shines_through_the_white_cell() -> None:
+def test_no_red_cell_shows_through_the_white_cell() -> None:
     field = draw_field("monocyte", np.random.default_rng(4), crowding=2)
     middle = slice(field.shape[1] // 2 - 20, field.shape[1] // 2 + 20)
     assert field[Dye.HEMOGLOBIN].max() > 0.8
@@ -131,7 +131,7 @@ def test_more_crowding_means_more_red_cells() -> None:
 
 
 @pytest.mark.parametrize("grain_um", [0.3, 0.7, 3.0])
-def test_noise_is_standardised_and_its_spots_have_the_grain_s_size(grain_um: float) -> None:
+def test_noise_is_standardized_with_given_grain_size(grain_um: float) -> None:
     fields = [noise(np.random.default_rng(i), 240, grain_um) for i in range(6)]
     assert np.mean([field.mean() for field in fields]) == pytest.approx(0, abs=0.15)
     assert np.mean([field.var() for field in fields]) == pytest.approx(1, abs=0.35)

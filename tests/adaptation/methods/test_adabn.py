@@ -48,7 +48,7 @@ def set_up(classifier: nn.Module, info: TrainingInfo) -> Method:
     return method.train()
 
 
-def test_one_pass_leaves_the_targets_mean_and_variance(
+def test_one_pass_yields_target_mean_and_variance(
     small: Any, make_method: Callable[..., Method]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_one_pass_leaves_the_targets_mean_and_variance(
     np.testing.assert_allclose(small.norm.running_var.numpy(), var, rtol=1e-5)
 
 
-def test_no_weight_learns_and_none_moves(small: Any, make_method: Callable[..., Method]) -> None:
+def test_no_weight_is_trained_or_moved(small: Any, make_method: Callable[..., Method]) -> None:
     before = {name: p.clone() for name, p in small.named_parameters()}
     method = make_method("adabn", small)
     method.start_adapting()
@@ -73,7 +73,7 @@ def test_no_weight_learns_and_none_moves(small: Any, make_method: Callable[..., 
     assert all(torch.equal(p, before[name]) for name, p in small.named_parameters())
 
 
-def test_a_moved_target_is_classified_as_if_it_had_not_moved(
+def test_affinely_shifted_target_is_classified_as_before(
     small: Any, make_method: Callable[..., Method]
 ) -> None:
     """Check the paper's claim in its ideal case: an affine change of every input channel."""
@@ -88,7 +88,7 @@ def test_a_moved_target_is_classified_as_if_it_had_not_moved(
     torch.testing.assert_close(away, home, rtol=1e-3, atol=1e-3)
 
 
-def test_starting_again_and_loading_the_state_continues_in_the_same_bits(
+def test_restart_with_saved_state_continues_bit_exactly(
     small: Any, make_method: Callable[..., Method]
 ) -> None:
     batches = [target_batch(torch.randn(8, 6)) for _ in range(3)]
@@ -106,7 +106,7 @@ def test_starting_again_and_loading_the_state_continues_in_the_same_bits(
 
 
 @pytest.mark.parametrize("frozen", [{"trainable": "frozen"}, {"batch_norm": "frozen"}])
-def test_frozen_layers_are_re_estimated_too(
+def test_frozen_layers_are_reestimated_too(
     frozen: dict[str, Any], resnet: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
@@ -120,7 +120,7 @@ def test_frozen_layers_are_re_estimated_too(
     assert not any(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
-def test_features_leave_the_backbones_statistics_alone(
+def test_feature_inputs_leave_backbone_statistics_unchanged(
     resnet: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
@@ -136,7 +136,7 @@ def test_features_leave_the_backbones_statistics_alone(
     assert classifier.bottleneck.norm.running_mean.mean() < 0.5
 
 
-def test_features_that_pass_no_batch_norm_are_refused(
+def test_features_without_batch_norm_are_refused(
     resnet: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
@@ -146,7 +146,7 @@ def test_features_that_pass_no_batch_norm_are_refused(
     set_up(classifier, make_info(is_features=True))
 
 
-def test_a_vit_is_refused_until_it_has_a_bottleneck(
+def test_vit_is_refused_without_bottleneck(
     vit: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(vit)
@@ -156,7 +156,7 @@ def test_a_vit_is_refused_until_it_has_a_bottleneck(
     set_up(classifier, make_info())
 
 
-def test_processes_share_the_mean_of_their_statistics(
+def test_processes_average_their_statistics(
     small: Any, make_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other process sees inputs whose means and variances are 2 higher."""

@@ -36,7 +36,7 @@ def reference(strong: np.ndarray, weak: np.ndarray, source: np.ndarray, threshol
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threshold", [0.0, 0.7, 0.9])
-def test_the_loss_is_the_papers_and_only_the_strong_view_has_a_gradient(
+def test_loss_matches_paper_with_gradient_only_in_strong_view(
     shape: tuple[int, int, int], threshold: float, assert_loss_is: Callable[..., None]
 ) -> None:
     num_t, num_s, num_classes = shape
@@ -52,24 +52,24 @@ def test_the_loss_is_the_papers_and_only_the_strong_view_has_a_gradient(
     )
 
 
-def test_a_threshold_separates_samples() -> None:
+def test_threshold_separates_samples() -> None:
     z = torch.randn(40, 11, generator=torch.Generator().manual_seed(0)).double() * 2
     found = [adamatch_loss(z, z, z[:20], threshold)[1].item() for threshold in (0.0, 0.9, 1.0)]
     assert found[0] == 1 and 0 < found[2] < found[1] < 1
 
 
-def test_alignment_changes_nothing_where_proportions_agree() -> None:
+def test_alignment_of_equal_proportions_changes_nothing() -> None:
     z = torch.randn(6, 11)
     torch.testing.assert_close(align_distribution(z, z.flip(0)), z.softmax(1))
 
 
-def test_alignment_gives_uniform_predictions_the_sources_proportions() -> None:
+def test_alignment_gives_uniform_predictions_source_proportions() -> None:
     z_s = torch.randn(9, 11)
     found = align_distribution(torch.zeros(4, 11), z_s)
     torch.testing.assert_close(found, z_s.softmax(1).mean(0).expand(4, -1))
 
 
-def test_under_label_shift_alignment_relabels_target_cells() -> None:
+def test_alignment_relabels_target_cells_under_label_shift() -> None:
     """Nine of ten target cells are of class 0, the source is balanced: one cell is relabeled."""
     z_t = torch.tensor([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
     z_s = torch.tensor([[4.0, 0.0], [0.0, 4.0]])
@@ -77,7 +77,7 @@ def test_under_label_shift_alignment_relabels_target_cells() -> None:
     assert align_distribution(z_t, z_s).mean(0)[1] > z_t.softmax(1).mean(0)[1]
 
 
-def test_a_class_that_no_sample_has_stays_finite() -> None:
+def test_absent_class_stays_finite() -> None:
     z = 1e4 * torch.eye(11)
     z_strong = z[:3].clone().requires_grad_()
     loss, _ = adamatch_loss(z_strong, z[:3], z[3:6], 0.9)
@@ -86,12 +86,12 @@ def test_a_class_that_no_sample_has_stays_finite() -> None:
     assert torch.isfinite(align_distribution(z[:3], z[3:6])).all()
 
 
-def test_the_weight_warms_up_over_half_of_the_training() -> None:
+def test_weight_warms_up_over_half_of_training() -> None:
     found = [cosine_warm_up(progress) for progress in (0.0, 0.25, 0.5, 0.8)]
     assert found == pytest.approx([0, 0.5, 1, 1])
 
 
-def test_both_views_of_the_source_are_supervised_and_the_target_moves_the_classifier(
+def test_both_source_views_are_supervised_and_target_moves_classifier(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch(progress=0.25)

@@ -9,7 +9,7 @@ from hf_wbc.adaptation.methods.afn import afn_loss
 
 @pytest.mark.parametrize(("num", "d"), [(5, 3), (1, 4), (8, 1)])
 @pytest.mark.parametrize("delta", [1.0, 0.3])
-def test_value_and_gradient_are_the_papers_with_the_last_norm_as_a_constant(
+def test_loss_matches_paper_with_last_norm_constant(
     num: int, d: int, delta: float, assert_loss_is
 ) -> None:
     features = np.random.default_rng(0).normal(size=(num, d))
@@ -21,11 +21,11 @@ def test_value_and_gradient_are_the_papers_with_the_last_norm_as_a_constant(
     assert_loss_is(lambda f: afn_loss(f.norm(dim=1), delta), reference, features)
 
 
-def test_the_value_is_always_delta_squared() -> None:
+def test_loss_is_always_delta_squared() -> None:
     assert afn_loss(torch.rand(7) * 9, 0.5).item() == pytest.approx(0.25)
 
 
-def test_a_step_lengthens_every_feature_by_the_same() -> None:
+def test_step_lengthens_every_feature_equally() -> None:
     f = torch.randn(6, 4, requires_grad=True)
     afn_loss(f.norm(dim=1), 1.0).backward()
     assert f.grad is not None
@@ -33,13 +33,13 @@ def test_a_step_lengthens_every_feature_by_the_same() -> None:
     torch.testing.assert_close(longer, torch.full((6,), 0.3 * 2 / 6))
 
 
-def test_a_feature_of_no_length_has_a_finite_gradient() -> None:
+def test_zero_feature_has_finite_gradient() -> None:
     f = torch.zeros(2, 4, requires_grad=True)
     afn_loss(f.norm(dim=1), 1.0).backward()
     assert f.grad is not None and torch.isfinite(f.grad).all()
 
 
-def test_the_method_lengthens_the_features_of_both_domains(make_method, small, make_batch) -> None:
+def test_method_lengthens_features_of_both_domains(make_method, small, make_batch) -> None:
     batch = make_batch(num_target=4)
     method = make_method("afn", small, weight=0.5, delta=2.0).eval()
     batch.target.inputs.requires_grad_()

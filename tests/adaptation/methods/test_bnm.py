@@ -26,25 +26,25 @@ def probabilities(shape: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_norm_and_its_gradient_are_the_papers(
+def test_nuclear_norm_and_gradient_match_paper(
     shape: tuple[int, int], assert_loss_is: Callable[..., None]
 ) -> None:
     assert_loss_is(nuclear_norm, reference, probabilities(shape))
 
 
 @pytest.mark.parametrize("num_each", [1, 4])
-def test_sure_and_balanced_predictions_reach_the_maximum(num_each: int) -> None:
+def test_certain_balanced_predictions_reach_maximum(num_each: int) -> None:
     p = torch.eye(11).repeat(num_each, 1)
     assert nuclear_norm(p).item() == pytest.approx(1 / math.sqrt(num_each))
 
 
 @pytest.mark.parametrize("num", [1, 6, 40])
-def test_uniform_predictions_have_the_least_norm(num: int) -> None:
+def test_uniform_predictions_have_minimal_norm(num: int) -> None:
     assert nuclear_norm(torch.full((num, 11), 1 / 11)).item() == pytest.approx((num * 11) ** -0.5)
 
 
 @pytest.mark.parametrize("num", [1, 2, 16, 64])
-def test_identical_predictions_get_identical_and_finite_gradients(num: int) -> None:
+def test_identical_predictions_get_identical_finite_gradients(num: int) -> None:
     """The matrix has rank 1; gradient of || 1 p^T ||_* / B = |p| / sqrt(B) is p / (|p| sqrt(B))."""
     row = torch.from_numpy(probabilities((1, 11))).float()
     p = row.repeat(num, 1).requires_grad_()
@@ -53,14 +53,14 @@ def test_identical_predictions_get_identical_and_finite_gradients(num: int) -> N
     torch.testing.assert_close(p.grad, expected.expand(num, -1))
 
 
-def test_repeated_rows_lower_the_rank_and_keep_the_gradient_finite() -> None:
+def test_repeated_rows_keep_gradient_finite() -> None:
     p = torch.from_numpy(probabilities((4, 11))).float().repeat(5, 1).requires_grad_()
     nuclear_norm(p).backward()
     assert torch.isfinite(p.grad).all()
     torch.testing.assert_close(p.grad[:4], p.grad[4:8], atol=1e-6, rtol=1e-4)
 
 
-def test_the_targets_norm_is_raised_through_the_classifier(
+def test_method_raises_target_norm_through_classifier(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch()
@@ -74,6 +74,6 @@ def test_the_targets_norm_is_raised_through_the_classifier(
     assert not torch.allclose(*gradients)
 
 
-def test_a_negative_weight_is_refused(make_method: Any) -> None:
+def test_negative_weight_is_refused(make_method: Any) -> None:
     with pytest.raises(ValueError, match="weight is -1"):
         make_method("bnm", None, weight=-1)

@@ -15,9 +15,7 @@ from hf_wbc.taxonomy import NUM_CLASSES
 
 
 @pytest.mark.parametrize(("num", "d", "c"), [(4, 3, 5), (1, 2, 11), (6, 8, 2)])
-def test_the_product_is_each_samples_outer_product(
-    num: int, d: int, c: int, assert_loss_is
-) -> None:
+def test_outer_product_matches_numpy(num: int, d: int, c: int, assert_loss_is) -> None:
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(num, c * d))
 
@@ -32,7 +30,7 @@ def test_the_product_is_each_samples_outer_product(
     )  # fmt: skip
 
 
-def test_a_sure_prediction_selects_one_block() -> None:
+def test_certain_prediction_selects_one_block() -> None:
     f = torch.randn(3, 4)
     seen = outer_product(f, torch.eye(5)[[2, 0, 4]]).view(3, 5, 4)
     for row, block in enumerate((2, 0, 4)):
@@ -40,7 +38,7 @@ def test_a_sure_prediction_selects_one_block() -> None:
         assert seen[row].count_nonzero() == 4
 
 
-def test_the_random_product_keeps_inner_products() -> None:
+def test_random_product_preserves_inner_products() -> None:
     """In expectation: the error falls with the square root of the width."""
     rng = torch.Generator().manual_seed(0)
     f, p = torch.randn(6, 20, generator=rng), torch.rand(6, 5, generator=rng).softmax(1)
@@ -54,7 +52,7 @@ def test_the_random_product_keeps_inner_products() -> None:
     assert all(3 < a / b < 40 for a, b in pairwise(errors))
 
 
-def test_samples_weigh_one_plus_exp_of_minus_entropy(assert_loss_is) -> None:
+def test_samples_are_weighted_by_one_plus_exp_of_minus_entropy(assert_loss_is) -> None:
     logits = 2 * np.random.default_rng(0).normal(size=(6, 4))
     mix = np.arange(6) - 2.0
     assert_loss_is(
@@ -64,7 +62,7 @@ def test_samples_weigh_one_plus_exp_of_minus_entropy(assert_loss_is) -> None:
     )
 
 
-def test_the_surest_weighs_two_and_the_least_sure_one_and_a_share() -> None:
+def test_entropy_weights_range_from_two_to_near_one() -> None:
     found = entropy_weights(torch.stack([torch.eye(5)[0], torch.ones(5) / 5]))
     torch.testing.assert_close(found, torch.tensor([2.0, 1.2]))
 
@@ -83,7 +81,7 @@ def plain(method, small, batch, with_entropy: bool) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("with_entropy", [False, True])
-def test_features_are_pulled_against_the_discriminator_and_the_head_is_not(
+def test_reversed_gradient_reaches_features_but_not_head(
     with_entropy: bool, make_method, small, make_batch
 ) -> None:
     with torch.no_grad():
@@ -118,7 +116,7 @@ def test_entropy_changes_the_loss(make_method, small, make_batch) -> None:
 
 
 @pytest.mark.parametrize(("num_features", "is_random"), [(372, False), (373, True)])
-def test_a_product_above_4096_is_mapped_at_random_to_1024(
+def test_product_above_4096_is_randomly_mapped_to_1024(
     num_features: int, is_random: bool, make_method, small, make_batch
 ) -> None:
     wide = type(small)(6, num_features)

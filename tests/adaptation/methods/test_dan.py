@@ -38,7 +38,7 @@ def draw(*shape: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("num_s", "num_t", "d"), [(5, 5, 3), (4, 7, 1), (2, 3, 8), (1, 4, 3)])
-def test_value_and_gradient_are_the_double_sums_with_fixed_bandwidths(
+def test_loss_and_gradient_match_double_sums(
     num_s: int, num_t: int, d: int, assert_loss_is
 ) -> None:
     f_s, f_t = draw(num_s, d), draw(num_t, d, seed=1, shift=0.5)
@@ -46,7 +46,7 @@ def test_value_and_gradient_are_the_double_sums_with_fixed_bandwidths(
     assert_loss_is(mmd, lambda a, b: reference(a, b, scale), f_s, f_t)
 
 
-def test_weights_weigh_pairs(assert_loss_is) -> None:
+def test_weights_apply_to_pairs(assert_loss_is) -> None:
     f_s, f_t = draw(5, 3), draw(4, 3, seed=1, shift=0.5)
     w, scale = np.array([0.2, 1.8, 1, 0.5, 1.5]), spread(f_s, f_t)
     assert_loss_is(
@@ -56,7 +56,7 @@ def test_weights_weigh_pairs(assert_loss_is) -> None:
     )  # fmt: skip
 
 
-def test_it_is_what_tllib_computes_less_its_constant() -> None:
+def test_loss_matches_tllib_without_its_constant() -> None:
     """tllib's index matrix sums the same kernels, then adds the constant 2 / (B - 1)."""
     num, d = 6, 4
     f_s, f_t = draw(num, d), draw(num, d, seed=1, shift=1.0)
@@ -71,12 +71,12 @@ def test_it_is_what_tllib_computes_less_its_constant() -> None:
     assert found == pytest.approx(theirs - 2 / (num - 1), rel=1e-9)
 
 
-def test_weights_of_one_change_nothing() -> None:
+def test_unit_weights_change_nothing() -> None:
     f_s, f_t = torch.randn(5, 4), torch.randn(6, 4)
     assert torch.equal(mmd(f_s, f_t, torch.ones(5)), mmd(f_s, f_t))
 
 
-def test_samples_of_weight_zero_are_not_there() -> None:
+def test_zero_weight_samples_are_ignored() -> None:
     k = torch.from_numpy(draw(8, 8))
     k = k + k.T
     rows = [0, 2, 5, 6, 7]
@@ -84,7 +84,7 @@ def test_samples_of_weight_zero_are_not_there() -> None:
     torch.testing.assert_close(mmd_from_kernel(k, 5, w), mmd_from_kernel(k[rows][:, rows], 2))
 
 
-def test_the_same_distribution_is_zero_on_average_and_another_is_not() -> None:
+def test_loss_is_zero_on_average_only_for_equal_distributions() -> None:
     def mean(shift: float) -> tuple[float, float]:
         found = [
             mmd(
@@ -101,7 +101,7 @@ def test_the_same_distribution_is_zero_on_average_and_another_is_not() -> None:
     assert other > 40 * error
 
 
-def test_weights_undo_a_shift_of_proportions() -> None:
+def test_weights_undo_shift_of_proportions() -> None:
     """Two blobs, 3:1 in the source and 1:3 in the target: only the weighted distance vanishes."""
     plain, aware = [], []
     for seed in range(100):
@@ -116,27 +116,27 @@ def test_weights_undo_a_shift_of_proportions() -> None:
     assert abs(np.mean(aware)) < 0.2 * np.mean(plain)
 
 
-def test_it_does_not_know_the_unit_of_the_features() -> None:
+def test_loss_is_invariant_to_scale_of_features() -> None:
     f_s, f_t = torch.from_numpy(draw(5, 3)), torch.from_numpy(draw(6, 3, seed=1))
     torch.testing.assert_close(mmd(1000 * f_s + 7, 1000 * f_t + 7), mmd(f_s, f_t))
 
 
 @pytest.mark.parametrize("num", [1, 4])
-def test_features_that_are_all_the_same_are_finite(num: int) -> None:
+def test_identical_features_are_finite(num: int) -> None:
     f = torch.ones(num, 3, requires_grad=True)
     value = mmd(f, torch.ones(num, 3))
     value.backward()
     assert torch.isfinite(value) and f.grad is not None and torch.isfinite(f.grad).all()
 
 
-def test_far_features_keep_their_digits_and_autocast_does_not_lower_them() -> None:
+def test_distant_features_keep_precision_under_autocast() -> None:
     f_s, f_t = torch.from_numpy(draw(16, 8)) + 300, torch.from_numpy(draw(16, 8, seed=1)) + 300
     with torch.autocast("cpu", dtype=torch.bfloat16):
         single = mmd(f_s.float(), f_t.float())
     assert single.item() == pytest.approx(mmd(f_s, f_t).item(), abs=1e-4)
 
 
-def test_the_method_adds_it_and_moves_the_features(make_method, small, make_batch) -> None:
+def test_method_adds_loss_and_moves_features(make_method, small, make_batch) -> None:
     method, batch = make_method("dan", small, weight=3.0).eval(), make_batch()
     batch.target.inputs.requires_grad_()
     terms = method(batch)
@@ -149,6 +149,6 @@ def test_the_method_adds_it_and_moves_the_features(make_method, small, make_batc
     torch.testing.assert_close(found, wanted)
 
 
-def test_a_negative_weight_is_refused(make_method, small) -> None:
+def test_negative_weight_is_refused(make_method, small) -> None:
     with pytest.raises(ValueError, match=r"weight is -1; it must not be negative"):
         make_method("dan", small, weight=-1)

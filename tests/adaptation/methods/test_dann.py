@@ -19,7 +19,7 @@ def reference(
 
 
 @pytest.mark.parametrize(("num_s", "num_t"), [(5, 5), (1, 4), (7, 2)])
-def test_value_and_gradient_are_the_binary_cross_entropy(
+def test_loss_and_gradient_match_binary_cross_entropy(
     num_s: int, num_t: int, assert_loss_is
 ) -> None:
     rng = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def test_value_and_gradient_are_the_binary_cross_entropy(
     )
 
 
-def test_weights_weigh_samples(assert_loss_is) -> None:
+def test_weights_apply_to_samples(assert_loss_is) -> None:
     rng = np.random.default_rng(0)
     w_s, w_t = rng.uniform(0, 2, size=5), rng.uniform(0, 2, size=4)
     assert_loss_is(
@@ -40,26 +40,26 @@ def test_weights_weigh_samples(assert_loss_is) -> None:
     )  # fmt: skip
 
 
-def test_weights_of_one_change_nothing() -> None:
+def test_unit_weights_change_nothing() -> None:
     z_s, z_t = torch.randn(5), torch.randn(3)
     assert torch.equal(
         domain_adversarial_loss(z_s, z_t, torch.ones(5)), domain_adversarial_loss(z_s, z_t)
     )
 
 
-def test_who_does_not_know_pays_ln_2() -> None:
+def test_undecided_discriminator_has_loss_ln_2() -> None:
     assert domain_adversarial_loss(torch.zeros(3), torch.zeros(8)).item() == pytest.approx(
         np.log(2)
     )
 
 
-def test_who_is_surely_wrong_pays_a_finite_price() -> None:
+def test_certain_wrong_discriminator_has_finite_loss() -> None:
     assert domain_adversarial_loss(
         -1e4 * torch.ones(2), 1e4 * torch.ones(2)
     ).item() == pytest.approx(1e4)
 
 
-def test_the_discriminator_gives_one_logit_per_sample() -> None:
+def test_discriminator_gives_one_logit_per_sample() -> None:
     made = Discriminator(4, 16)
     assert made(torch.randn(3, 4)).shape == made(torch.randn(3, 4)).shape == (3,)
     assert made(torch.randn(1, 4)).shape == (1,)
@@ -73,7 +73,7 @@ def plain(method, small, batch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.2, 0.9])
-def test_features_are_pulled_against_the_discriminator_as_progress_says(
+def test_reversed_gradient_scales_with_progress(
     progress: float, make_method, small, make_batch
 ) -> None:
     method = make_method("dann", small, weight=2.0, width=32).eval()
@@ -91,9 +91,7 @@ def test_features_are_pulled_against_the_discriminator_as_progress_says(
         torch.testing.assert_close(one, other)
 
 
-def test_training_confuses_the_discriminator_which_it_does_not_without_reversal(
-    make_method, small, make_batch
-) -> None:
+def test_only_reversal_confuses_the_discriminator(make_method, small, make_batch) -> None:
     """The domains differ in an input irrelevant to the labels, so features can ignore it."""
     batch = make_batch((0, 8) * 128, seed=1)
     rng = torch.Generator().manual_seed(0)

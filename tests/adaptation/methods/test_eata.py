@@ -32,7 +32,7 @@ def reference_weights(z: np.ndarray, mean: np.ndarray, margin: float) -> np.ndar
 
 @pytest.mark.parametrize("margin", [0.2, 0.6])
 @pytest.mark.parametrize("number", [1, 12])
-def test_weights_times_entropy_are_the_papers_in_value_and_gradient(
+def test_weighted_entropy_and_gradient_match_paper(
     margin: float, number: int, assert_loss_is: Callable[..., None]
 ) -> None:
     rng = np.random.default_rng(number)
@@ -48,18 +48,18 @@ def test_weights_times_entropy_are_the_papers_in_value_and_gradient(
     )
 
 
-def test_uniform_predictions_do_not_count() -> None:
+def test_uniform_predictions_have_zero_weight() -> None:
     assert eata_weights(torch.zeros(3, 11), torch.zeros(11), LIMIT, 0.4).sum() == 0
 
 
-def test_predictions_like_the_mean_do_not_count_and_others_do() -> None:
+def test_predictions_similar_to_mean_have_zero_weight() -> None:
     sure = 20 * torch.eye(NUM_CLASSES)[[0, 1]]
     weights = eata_weights(sure, torch.eye(NUM_CLASSES)[0], LIMIT, 0.4)
     assert weights[0] == 0
     assert weights[1].item() == pytest.approx(math.exp(LIMIT), rel=1e-4)
 
 
-def test_nothing_is_redundant_before_the_first_batch() -> None:
+def test_nothing_is_redundant_before_first_batch() -> None:
     sure = 20 * torch.eye(NUM_CLASSES)
     assert (eata_weights(sure, torch.zeros(NUM_CLASSES), LIMIT, 0.4) > 0).all()
 
@@ -72,7 +72,7 @@ def sharp(small: Any) -> Any:
     return small
 
 
-def test_the_method_averages_over_the_samples_that_count(
+def test_method_averages_over_selected_samples(
     sharp: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("eata", sharp)
@@ -96,7 +96,7 @@ def test_the_method_averages_over_the_samples_that_count(
         np.testing.assert_allclose(method.state_dict()["mean"].numpy(), mean, atol=1e-5)
 
 
-def test_where_nothing_counts_the_loss_is_zero_and_so_is_its_gradient(
+def test_loss_and_gradient_are_zero_without_selected_samples(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("eata", small, threshold=1e-6)
@@ -115,6 +115,6 @@ def test_where_nothing_counts_the_loss_is_zero_and_so_is_its_gradient(
     [({"threshold": 0}, "threshold is 0"), ({"margin": 2}, "margin is 2"),
      ({"momentum": 1}, "momentum is 1")],
 )  # fmt: skip
-def test_an_option_out_of_its_range_is_refused(option: dict[str, float], message: str) -> None:
+def test_option_out_of_range_is_refused(option: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_method("eata").parse(option)

@@ -27,7 +27,7 @@ def logits(classifier: Any, *inputs: torch.Tensor) -> list[np.ndarray]:
     return np.split(found, np.cumsum([len(each) for each in inputs])[:-1])
 
 
-def test_by_the_student_all_three_views_share_a_pass(
+def test_student_processes_all_three_views_in_one_pass(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch()
@@ -42,7 +42,7 @@ def test_by_the_student_all_three_views_share_a_pass(
     assert (terms["loss"] - terms["supervised"]).item() == pytest.approx(2 * expected, rel=1e-4)
 
 
-def test_a_teacher_gives_labels_from_the_weak_view_and_follows_after_the_step(
+def test_teacher_labels_weak_view_and_updates_after_step(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch()
@@ -63,7 +63,7 @@ def test_a_teacher_gives_labels_from_the_weak_view_and_follows_after_the_step(
 
 
 @pytest.mark.parametrize("teacher_decay", [0.0, 0.9])
-def test_the_weak_view_has_no_gradient_and_the_strong_one_has(
+def test_only_strong_view_has_gradient(
     teacher_decay: float,
     small: Any,
     make_batch: Callable[..., Batch],
@@ -80,7 +80,7 @@ def test_the_weak_view_has_no_gradient_and_the_strong_one_has(
     assert of_strong.any()
 
 
-def test_where_nothing_is_sure_the_loss_is_the_sources(
+def test_loss_equals_source_loss_without_confident_samples(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     terms = make_method("fixmatch", small, threshold=1.0)(make_batch())

@@ -23,7 +23,7 @@ def losses_of(small: Any, batch: Batch) -> np.ndarray:
 
 @pytest.mark.parametrize("eta", [0.01, 1.0])
 @pytest.mark.parametrize("domains", [(0, 1, 0, 1, 1, 1), (2, 2, 2, 0, 1, 2)])
-def test_the_loss_and_its_gradient_are_the_papers(
+def test_loss_and_gradient_match_paper(
     eta: float, domains: tuple[int, ...], assert_loss_is: Callable[..., None]
 ) -> None:
     number = max(domains) + 1
@@ -43,7 +43,7 @@ def test_the_loss_and_its_gradient_are_the_papers(
     assert_loss_is(loss, lambda losses: float(q @ means(losses)), values)
 
 
-def test_the_method_remembers_the_weights_of_domains(
+def test_method_remembers_domain_weights(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("group_dro", small, eta=0.5)
@@ -60,13 +60,13 @@ def test_the_method_remembers_the_weights_of_domains(
         np.testing.assert_allclose(method.state_dict()["q"].numpy(), q, rtol=1e-5)
 
 
-def test_the_worst_domain_gains_weight() -> None:
+def test_worst_domain_gains_weight() -> None:
     q = update_domain_weights(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 2.0]), 0.1)
     assert q[1] > q[0]
     assert q.sum().item() == pytest.approx(1)
 
 
-def test_an_absent_domain_keeps_its_ratio_to_a_domain_without_loss() -> None:
+def test_absent_domain_keeps_its_weight_ratio() -> None:
     means, counts = domain_means(torch.tensor([0.0, 0.0]), torch.tensor([0, 0]), 2)
     assert counts.tolist() == [2, 0]
     torch.testing.assert_close(
@@ -74,7 +74,7 @@ def test_an_absent_domain_keeps_its_ratio_to_a_domain_without_loss() -> None:
     )
 
 
-def test_equal_losses_leave_the_plain_loss(
+def test_equal_losses_give_the_plain_loss(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     """Without weight updates, the loss is the mean of the domain means."""
@@ -83,6 +83,6 @@ def test_equal_losses_leave_the_plain_loss(
     assert make_method("group_dro", small, eta=0.0)(batch)["loss"].item() == pytest.approx(expected)
 
 
-def test_a_negative_step_is_refused() -> None:
+def test_negative_step_size_is_refused() -> None:
     with pytest.raises(ValueError, match="eta is -1; it must not be negative"):
         load_method("group_dro").parse({"eta": -1})

@@ -37,7 +37,7 @@ def reference(gradients: np.ndarray, domains: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (5, 3), (6, NUM_CLASSES)])
-def test_the_closed_form_is_the_gradient_in_the_dummy_scale(
+def test_closed_form_matches_gradient_in_dummy_scale(
     shape: tuple[int, int], assert_loss_is: Callable[..., None]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_the_closed_form_is_the_gradient_in_the_dummy_scale(
 
 
 @pytest.mark.parametrize("domains", [(0, 1, 0, 1), (0, 0, 0, 2, 2, 1, 2), (1,), (0, 1, 1, 1, 1)])
-def test_the_penalty_and_its_gradient_are_those_of_all_pairs(
+def test_penalty_and_gradient_match_sum_over_pairs(
     domains: tuple[int, ...], assert_loss_is: Callable[..., None]
 ) -> None:
     whose = np.array(domains)
@@ -62,7 +62,7 @@ def test_the_penalty_and_its_gradient_are_those_of_all_pairs(
     )
 
 
-def test_the_penalty_is_an_unbiased_estimate_of_the_squared_gradient() -> None:
+def test_penalty_is_unbiased_estimate_of_squared_gradient() -> None:
     """The squared mean would exceed it by the variance over the number of samples, .25."""
     torch.manual_seed(0)
     found = [
@@ -73,7 +73,7 @@ def test_the_penalty_is_an_unbiased_estimate_of_the_squared_gradient() -> None:
     assert 4 * np.std(found) / 4000**0.5 < 0.1
 
 
-def test_the_gradient_vanishes_where_the_scale_of_the_logits_is_best() -> None:
+def test_gradient_vanishes_at_optimal_logit_scale() -> None:
     """With one sample of each label, the best scale is that of the true frequencies."""
     logits = torch.tensor([[2.0, 1.0, 1.0]]).log().expand(4, 3)
     gradients = scale_gradients(logits, torch.tensor([0, 0, 1, 2]))
@@ -81,7 +81,7 @@ def test_the_gradient_vanishes_where_the_scale_of_the_logits_is_best() -> None:
     assert scale_gradients(3 * logits, torch.tensor([0, 0, 1, 2])).mean() > 0.1
 
 
-def test_the_method_adds_the_weighted_penalty_to_the_loss(
+def test_method_adds_weighted_penalty(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("irm", small, weight=5.0)

@@ -14,14 +14,14 @@ def class_weights(method) -> np.ndarray:
     return ratio / (source @ ratio)
 
 
-def test_weights_of_one_are_coral(make_method, small, make_batch) -> None:
+def test_unit_weights_reduce_to_coral(make_method, small, make_batch) -> None:
     batch = make_batch(LABELS, progress=0.0)
     weighted = make_method("iw_coral", small, weight=3.0).eval()(batch)
     plain = make_method("coral", small, weight=3.0).eval()(batch)
     assert weighted == plain
 
 
-def test_it_is_the_distance_under_the_weights_of_the_classes(make_method, small, make_batch):
+def test_loss_is_distance_under_class_weights(make_method, small, make_batch):
     batch = make_batch(LABELS, progress=0.9)
     method = make_method("iw_coral", small).eval()
     batch.target.inputs.requires_grad_()
@@ -36,7 +36,7 @@ def test_it_is_the_distance_under_the_weights_of_the_classes(make_method, small,
     assert gradient.abs().sum() > 0
 
 
-def test_weights_warm_up(make_method, small, make_batch) -> None:
+def test_weights_warm_up_linearly(make_method, small, make_batch) -> None:
     found = []
     for progress in (0.0, 0.05, 0.1, 0.2, 0.9):
         method, batch = make_method("iw_coral", small).eval(), make_batch(LABELS, progress=progress)
@@ -50,7 +50,7 @@ def test_weights_warm_up(make_method, small, make_batch) -> None:
     assert found[4].mean().item() == pytest.approx(mean, rel=1e-4)
 
 
-def test_the_options_of_both_are_checked(make_method, small) -> None:
+def test_options_of_both_parents_are_checked(make_method, small) -> None:
     with pytest.raises(ValueError, match="weight is -1; it must not be negative"):
         make_method("iw_coral", small, weight=-1)
     with pytest.raises(ValueError, match="max_weight is 0; it must be at least 1"):

@@ -15,7 +15,7 @@ def class_weights(method) -> np.ndarray:
     return ratio / (source @ ratio)
 
 
-def test_weights_of_one_are_dan(make_method, small, make_batch) -> None:
+def test_unit_weights_reduce_to_dan(make_method, small, make_batch) -> None:
     batch = make_batch(LABELS, progress=0.0)
     weighted = make_method("iw_dan", small, weight=3.0).eval()(batch)
     plain = make_method("dan", small, weight=3.0).eval()(batch)
@@ -38,7 +38,7 @@ def reference(f_s: np.ndarray, f_t: np.ndarray, w: np.ndarray) -> float:
     return mean(s, s, v, v) + mean(t, t, v, v) - 2 * mean(s, t, v, v)
 
 
-def test_it_is_the_discrepancy_under_the_weights_of_the_classes(make_method, small, make_batch):
+def test_loss_is_discrepancy_under_class_weights(make_method, small, make_batch):
     batch = make_batch(LABELS, progress=0.9)
     method = make_method("iw_dan", small).eval()
     batch.target.inputs.requires_grad_()
@@ -54,7 +54,7 @@ def test_it_is_the_discrepancy_under_the_weights_of_the_classes(make_method, sma
     assert gradient.abs().sum() > 0
 
 
-def test_the_options_of_both_are_checked(make_method, small) -> None:
+def test_options_of_both_parents_are_checked(make_method, small) -> None:
     with pytest.raises(ValueError, match="weight is -1; it must not be negative"):
         make_method("iw_dan", small, weight=-1)
     with pytest.raises(ValueError, match=r"momentum is 1; it must be in \[0, 1\)"):

@@ -17,14 +17,14 @@ def class_weights(method) -> np.ndarray:
     return ratio / (source @ ratio)
 
 
-def test_weights_of_one_are_dann(make_method, small, make_batch) -> None:
+def test_unit_weights_reduce_to_dann(make_method, small, make_batch) -> None:
     batch = make_batch(LABELS, progress=0.0)
     weighted = make_method("iw_dann", small, weight=3.0).eval()(batch)
     plain = make_method("dann", small, weight=3.0).eval()(batch)
     assert weighted == plain
 
 
-def test_the_source_counts_by_the_weights_of_the_classes(make_method, small, make_batch) -> None:
+def test_source_samples_are_weighted_by_class(make_method, small, make_batch) -> None:
     batch = make_batch(LABELS, progress=0.9)
     method = make_method("iw_dann", small, width=8).eval()
     method(batch)
@@ -40,7 +40,7 @@ def test_the_source_counts_by_the_weights_of_the_classes(make_method, small, mak
     assert terms["domain"].item() == pytest.approx(expected / 2, rel=1e-5)
 
 
-def test_the_mean_loss_of_many_small_batches_is_that_of_a_source_with_the_targets_mix() -> None:
+def test_mean_loss_matches_source_with_target_proportions() -> None:
     """Dividing by each batch's own mean weight would bias it toward the unweighted source."""
     rng = np.random.default_rng(0)
     drawn, true = np.array([0.6, 0.3, 0.1]), np.array([0.1, 0.2, 0.7])
@@ -61,7 +61,7 @@ def test_the_mean_loss_of_many_small_batches_is_that_of_a_source_with_the_target
     assert abs(scaled - true @ of_class) > 20 * error
 
 
-def test_gradients_are_reversed_before_the_discriminator(make_method, small, make_batch) -> None:
+def test_gradients_are_reversed_before_discriminator(make_method, small, make_batch) -> None:
     """Both follow the same loss: the discriminator descends, the features ascend."""
     batch = make_batch(LABELS, progress=0.9)
     method = make_method("iw_dann", small, width=8, weight=100.0).eval()
@@ -80,7 +80,7 @@ def test_gradients_are_reversed_before_the_discriminator(make_method, small, mak
         assert moved.sign().item() == sign
 
 
-def test_the_options_of_both_are_checked(make_method, small) -> None:
+def test_options_of_both_parents_are_checked(make_method, small) -> None:
     with pytest.raises(ValueError, match="gamma is 0; it must be positive"):
         make_method("iw_dann", small, gamma=0)
     with pytest.raises(ValueError, match=r"pull is 1; it must be in \[0, 1\)"):

@@ -43,7 +43,7 @@ def spread(f_s: np.ndarray, f_t: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("shape", [(5, 5, 3, 4), (3, 6, 1, 2), (4, 2, 6, 11)])
-def test_value_and_gradient_are_the_double_sums(
+def test_loss_and_gradient_match_double_sums(
     shape: tuple[int, int, int, int], assert_loss_is
 ) -> None:
     arrays = draw(*shape)
@@ -51,7 +51,7 @@ def test_value_and_gradient_are_the_double_sums(
     assert_loss_is(joint_mmd, lambda *a: reference(*a, scale=scale), *arrays)
 
 
-def test_weights_weigh_pairs(assert_loss_is) -> None:
+def test_weights_apply_to_pairs(assert_loss_is) -> None:
     arrays, w = draw(4, 5, 3, 3), np.array([0.5, 1.5, 0.2, 1.8])
     scale = spread(arrays[0], arrays[2])
     assert_loss_is(
@@ -61,7 +61,7 @@ def test_weights_weigh_pairs(assert_loss_is) -> None:
     )
 
 
-def test_it_sees_what_each_marginal_hides() -> None:
+def test_joint_discrepancy_detects_what_marginals_hide() -> None:
     """Features and predictions have equal marginals but the opposite joint distribution."""
     rng = np.random.default_rng(0)
     kind = torch.arange(40) % 2
@@ -73,14 +73,14 @@ def test_it_sees_what_each_marginal_hides() -> None:
 
 
 @pytest.mark.parametrize("num", [1, 3])
-def test_features_that_are_all_the_same_are_finite(num: int) -> None:
+def test_identical_features_are_finite(num: int) -> None:
     f = torch.ones(num, 3, requires_grad=True)
     value = joint_mmd(f, torch.ones(num, 2) / 2, torch.ones(1, 3), torch.ones(1, 2) / 2)
     value.backward()
     assert torch.isfinite(value) and f.grad is not None and torch.isfinite(f.grad).all()
 
 
-def test_the_method_adds_it_and_moves_features_and_predictions(
+def test_method_adds_loss_and_moves_features_and_predictions(
     make_method, small, make_batch
 ) -> None:
     method, batch = make_method("jan", small, weight=3.0).eval(), make_batch()
@@ -100,6 +100,6 @@ def test_the_method_adds_it_and_moves_features_and_predictions(
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
-def test_a_negative_weight_is_refused(make_method, small) -> None:
+def test_negative_weight_is_refused(make_method, small) -> None:
     with pytest.raises(ValueError, match=r"weight is -1; it must not be negative"):
         make_method("jan", small, weight=-1)

@@ -32,7 +32,7 @@ def reference(logits: np.ndarray, w: np.ndarray, temperature: float) -> float:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_the_loss_and_its_gradient_are_the_papers(
+def test_loss_and_gradient_match_paper(
     shape: tuple[int, int], temperature: float, assert_loss_is: Callable[..., None]
 ) -> None:
     logits = np.random.default_rng(0).normal(size=shape, scale=3)
@@ -42,22 +42,22 @@ def test_the_loss_and_its_gradient_are_the_papers(
     )
 
 
-def test_uniform_predictions_are_confused_by_all_but_one_of_the_classes() -> None:
+def test_uniform_predictions_have_maximal_confusion() -> None:
     assert mcc_loss(torch.zeros(5, 11)).item() == pytest.approx(1 - 1 / 11)
 
 
-def test_sure_predictions_of_every_class_are_not_confused() -> None:
+def test_certain_predictions_have_zero_confusion() -> None:
     assert mcc_loss(1e4 * torch.eye(11).repeat(3, 1)).item() == pytest.approx(0)
 
 
-def test_a_class_that_no_sample_has_keeps_value_and_gradient_finite() -> None:
+def test_absent_class_stays_finite() -> None:
     logits = (1e4 * torch.eye(11)[:4]).requires_grad_()
     loss = mcc_loss(logits)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
 
 
-def test_the_targets_confusion_moves_the_classifier(
+def test_method_lowers_target_confusion_through_classifier(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch()

@@ -22,7 +22,7 @@ def reference(
 
 @pytest.mark.parametrize(("num_s", "num_t", "c"), [(5, 5, 4), (1, 3, 11), (6, 2, 2)])
 @pytest.mark.parametrize("gamma", [1.0, 4.0])
-def test_value_and_gradient_are_the_papers(
+def test_loss_and_gradient_match_paper(
     num_s: int, num_t: int, c: int, gamma: float, assert_loss_is
 ) -> None:
     rng = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def test_value_and_gradient_are_the_papers(
     )
 
 
-def test_two_samples_of_two_classes_by_hand() -> None:
+def test_loss_of_two_samples_matches_manual_result() -> None:
     """Source: classes 0 and 1 with p 3/4 and 1/2; target: 1 and 1 with p 1/4 and 1/2."""
     three = float(np.log(3))
     z_s = torch.tensor([[1.0, 0], [0, 1]])
@@ -45,7 +45,7 @@ def test_two_samples_of_two_classes_by_hand() -> None:
     assert mdd_loss(z_s, adv_s, z_t, adv_t, 4.0).item() == pytest.approx(by_hand, rel=1e-6)
 
 
-def test_full_agreement_on_the_target_is_dear_but_finite() -> None:
+def test_full_agreement_on_target_has_large_finite_loss() -> None:
     z = torch.tensor([[1.0, 0, 0]])
     adv = torch.tensor([[1e4, 0, 0]], requires_grad=True)
     loss = mdd_loss(z, torch.zeros(1, 3), z, adv, 4.0)
@@ -54,7 +54,7 @@ def test_full_agreement_on_the_target_is_dear_but_finite() -> None:
     torch.testing.assert_close(adv.grad, torch.tensor([[1.0, -0.5, -0.5]]))
 
 
-def test_features_are_pulled_against_the_second_head_and_the_first_is_not(
+def test_reversed_gradient_reaches_features_but_not_first_head(
     make_method, small, make_batch
 ) -> None:
     method = make_method("mdd", small, weight=2.0, gamma=3.0, strength=0.4, width=32).eval()

@@ -20,7 +20,7 @@ def reference(z: np.ndarray, guide: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("shape", [(1, 11), (5, 3), (16, 11)])
-def test_the_loss_and_its_gradient_are_the_papers(
+def test_loss_and_gradient_match_paper(
     shape: tuple[int, int], assert_loss_is: Callable[..., None]
 ) -> None:
     z, guide = np.random.default_rng(0).normal(size=(2, *shape), scale=2)
@@ -28,24 +28,24 @@ def test_the_loss_and_its_gradient_are_the_papers(
     assert_loss_is(lambda z: consistency_loss(z, fixed), lambda z: reference(z, guide), z)
 
 
-def test_the_teacher_gets_no_gradient_and_agreement_costs_nothing() -> None:
+def test_teacher_gets_no_gradient_and_agreement_costs_nothing() -> None:
     guide = torch.randn(4, 11, requires_grad=True)
     assert consistency_loss(guide.detach() + 1, guide).item() == pytest.approx(0, abs=1e-12)
     assert not consistency_loss(guide.detach(), guide).requires_grad
 
 
-def test_opposite_certainties_cost_two_over_the_number_of_classes() -> None:
+def test_opposite_certain_predictions_cost_two_over_num_classes() -> None:
     z = 1e3 * torch.eye(11)
     assert consistency_loss(z, z.roll(1, 0)).item() == pytest.approx(2 / 11)
 
 
-def test_the_weight_ramps_up_as_in_the_paper() -> None:
+def test_weight_ramps_up_as_in_paper() -> None:
     found = [gaussian_ramp(progress, 0.25) for progress in (0.0, 0.125, 0.25, 0.9)]
     assert found == pytest.approx([math.exp(-5), math.exp(-1.25), 1, 1])
     assert gaussian_ramp(0.0, 0.0) == 1
 
 
-def test_the_students_strong_view_meets_the_teachers_weak_view(
+def test_student_strong_view_is_compared_with_teacher_weak_view(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch(progress=0.125)
@@ -65,7 +65,7 @@ def test_the_students_strong_view_meets_the_teachers_weak_view(
     assert not torch.allclose(*gradients)
 
 
-def test_what_is_kept_is_the_teacher_which_moves_after_a_step_only(
+def test_eval_model_is_the_teacher_which_moves_only_after_a_step(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("mean_teacher", small)

@@ -57,7 +57,7 @@ def reference(z: np.ndarray, guide: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("shape", [(1, 11), (5, 3), (16, 11)])
-def test_the_loss_and_its_gradient_are_the_papers(
+def test_loss_and_gradient_match_paper(
     shape: tuple[int, int], assert_loss_is: Callable[..., None]
 ) -> None:
     z, guide = np.random.default_rng(0).normal(size=(2, *shape), scale=2)
@@ -67,7 +67,7 @@ def test_the_loss_and_its_gradient_are_the_papers(
     assert not loss.requires_grad
 
 
-def test_a_sure_guide_gives_plain_cross_entropy() -> None:
+def test_certain_teacher_gives_plain_cross_entropy() -> None:
     z, labels = torch.randn(6, 11), torch.tensor([0, 3, 3, 10, 1, 7])
     guide = 1e3 * nn.functional.one_hot(labels, 11).float()
     plain = nn.functional.cross_entropy(z, labels)
@@ -75,7 +75,7 @@ def test_a_sure_guide_gives_plain_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("size", [(224, 224), (128, 192)])
-def test_a_mask_hides_whole_blocks_of_all_channels(size: tuple[int, int]) -> None:
+def test_mask_hides_whole_blocks_of_all_channels(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     found = mask_blocks(torch.ones(50, 3, *size), 32, 0.7)
     grid = size[0] // 32, size[1] // 32
@@ -86,26 +86,26 @@ def test_a_mask_hides_whole_blocks_of_all_channels(size: tuple[int, int]) -> Non
     assert not torch.equal(found[0], found[1])
 
 
-def test_what_is_not_hidden_stays_as_it_is() -> None:
+def test_unmasked_pixels_are_unchanged() -> None:
     images = torch.randn(4, 3, 56, 56) + 10
     found = mask_blocks(images, 14, 0.5)
     assert torch.equal(found[found != 0], images[found != 0])
 
 
-def test_a_ratio_of_0_hides_nothing_and_of_1_all() -> None:
+def test_ratio_0_masks_nothing_and_ratio_1_everything() -> None:
     images = torch.randn(2, 3, 224, 224)
     assert torch.equal(mask_blocks(images, 64, 0.0), images)
     assert not mask_blocks(images, 64, 1.0).any()
 
 
-def test_a_small_image_has_two_blocks_to_a_side() -> None:
+def test_small_image_has_two_blocks_per_side() -> None:
     torch.manual_seed(0)
     found = mask_blocks(torch.ones(200, 3, 28, 28), 64, 0.5)[:, 0]
     means = found.mean((1, 2))
     assert set(means.tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
 
 
-def test_the_masked_student_meets_the_teacher_of_the_whole_image(
+def test_masked_student_is_compared_with_teacher_on_whole_image(
     network: Convolutional, make_method: Callable[..., Method]
 ) -> None:
     batch = image_batch()
@@ -129,7 +129,7 @@ def test_the_masked_student_meets_the_teacher_of_the_whole_image(
 
 @pytest.mark.parametrize("num", [1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_weight_that_learns_gets_a_finite_gradient(
+def test_every_trainable_weight_gets_a_finite_gradient(
     num: int, dtype: torch.dtype, network: Convolutional, make_method: Callable[..., Method]
 ) -> None:
     method = make_method("mic", network)

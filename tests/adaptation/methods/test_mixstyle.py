@@ -91,7 +91,7 @@ def make(make_info: Callable[..., TrainingInfo]) -> Callable[..., Method]:
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3, 3), (4, 3, 2, 5), (3, 1, 1, 1)])
-def test_the_maps_and_their_gradient_are_the_papers(
+def test_mixed_maps_and_gradient_match_paper(
     shape: tuple[int, ...], assert_loss_is: Callable[..., None]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -112,7 +112,7 @@ def test_the_maps_and_their_gradient_are_the_papers(
     )
 
 
-def test_all_of_its_own_is_the_map_itself_and_none_of_it_is_the_partners_statistics() -> None:
+def test_weight_1_keeps_the_map_and_0_takes_partner_statistics() -> None:
     maps = torch.randn(5, 3, 8, 8, dtype=torch.float64) * 4 + 1
     order = torch.tensor([1, 2, 3, 4, 0])
     torch.testing.assert_close(mix_style(maps, order, torch.ones(5)), maps)
@@ -122,7 +122,7 @@ def test_all_of_its_own_is_the_map_itself_and_none_of_it_is_the_partners_statist
 
 
 @pytest.mark.parametrize("name", cnns())
-def test_the_first_half_of_the_stages_is_found(name: str) -> None:
+def test_first_half_of_stages_is_found(name: str) -> None:
     make_model, expected = cnns()[name]
     model = make_model()
     assert early_stages(Classifier(model), torch.zeros(1, 3, SIDE, SIDE)) == [
@@ -130,7 +130,7 @@ def test_the_first_half_of_the_stages_is_found(name: str) -> None:
     ]
 
 
-def test_looking_for_stages_changes_nothing(resnet: Classifier) -> None:
+def test_early_stages_changes_nothing(resnet: Classifier) -> None:
     resnet.train()
     before = deepcopy(resnet.state_dict())
     early_stages(resnet, torch.rand(1, 3, SIDE, SIDE))
@@ -155,7 +155,7 @@ def test_training_mixes_and_evaluation_does_not(
     torch.testing.assert_close(method(images)["loss"], expected)
 
 
-def test_with_probability_zero_it_is_plain_training(
+def test_probability_zero_is_plain_training(
     resnet: Classifier, images: Batch, make: Callable[..., Method]
 ) -> None:
     method = make(resnet, p=0.0)
@@ -164,7 +164,7 @@ def test_with_probability_zero_it_is_plain_training(
     torch.testing.assert_close(found, expected)
 
 
-def test_a_seed_decides_the_mix(
+def test_mixing_depends_on_seed(
     resnet: Classifier, images: Batch, make: Callable[..., Method]
 ) -> None:
     found = []
@@ -175,7 +175,7 @@ def test_a_seed_decides_the_mix(
     assert found[0] == found[1]
 
 
-def test_no_hook_stays_even_when_the_pass_fails(
+def test_no_hook_remains_even_after_failure(
     resnet: Classifier, images: Batch, make: Callable[..., Method]
 ) -> None:
     method = make(resnet)
@@ -188,7 +188,7 @@ def test_no_hook_stays_even_when_the_pass_fails(
     deepcopy(method)
 
 
-def test_one_image_has_no_partner_but_itself(
+def test_single_image_is_its_own_partner(
     resnet: Classifier, images: Batch, make: Callable[..., Method]
 ) -> None:
     held = {name: v[:1] for name, v in vars(images.source).items() if v is not None}
@@ -198,7 +198,7 @@ def test_one_image_has_no_partner_but_itself(
         assert torch.isfinite(loss)
 
 
-def test_a_cnn_without_early_stages_is_refused_before_training(
+def test_cnn_without_early_stages_is_refused_before_training(
     make: Callable[..., Method],
 ) -> None:
     """Its first maps are already as small as those of late stages in other networks."""
@@ -209,14 +209,12 @@ def test_a_cnn_without_early_stages_is_refused_before_training(
 
 
 @pytest.mark.parametrize("name", cnns())
-def test_the_stages_are_known_before_the_first_image(
-    name: str, make: Callable[..., Method]
-) -> None:
+def test_stages_are_known_before_first_image(name: str, make: Callable[..., Method]) -> None:
     make_model, expected = cnns()[name]
     assert make(Classifier(make_model())).stages == [f"model.{stage}" for stage in expected]
 
 
-def test_a_vit_is_refused(make: Callable[..., Method]) -> None:
+def test_vit_is_refused(make: Callable[..., Method]) -> None:
     with pytest.raises(ValueError, match="choose a CNN"):
         make(Classifier(vit()))
 
@@ -226,6 +224,6 @@ def test_a_vit_is_refused(make: Callable[..., Method]) -> None:
     [({"alpha": 0}, "alpha is 0; it must be positive"),
      ({"p": 2}, r"p is 2; it must be in \[0, 1\]")],
 )  # fmt: skip
-def test_an_option_out_of_its_range_is_refused(option: dict[str, float], message: str) -> None:
+def test_option_out_of_range_is_refused(option: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_method("mixstyle").parse(option)

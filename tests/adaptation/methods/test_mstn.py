@@ -13,7 +13,7 @@ MISSING = 3
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4), (2, 5, 1), (3, 2, 6)])
-def test_value_and_gradient_are_the_mean_squared_difference(shape, assert_loss_is) -> None:
+def test_loss_and_gradient_match_mean_squared_difference(shape, assert_loss_is) -> None:
     rng = np.random.default_rng(0)
     matched = rng.uniform(size=shape[:2])
 
@@ -28,17 +28,17 @@ def test_value_and_gradient_are_the_mean_squared_difference(shape, assert_loss_i
     )  # fmt: skip
 
 
-def test_with_all_matched_it_is_the_authors_loss() -> None:
+def test_fully_matched_loss_equals_authors_loss() -> None:
     c_s, c_t = torch.randn(1, 5, 4), torch.randn(5, 4)
     expected = torch.nn.functional.mse_loss(c_s[0], c_t)
     torch.testing.assert_close(mstn_loss(c_s, c_t, torch.ones(1, 5)), expected)
 
 
-def test_nothing_matched_is_zero() -> None:
+def test_loss_is_zero_without_matches() -> None:
     assert mstn_loss(torch.randn(2, 5, 4), torch.randn(5, 4), torch.zeros(2, 5)) == 0
 
 
-def test_centroids_move_as_the_paper_says_when_classes_are_equally_often_seen() -> None:
+def test_centroids_move_as_in_paper_for_equally_frequent_classes() -> None:
     """A centroid becomes theta * old + (1 - theta) * batch once the sums converge."""
     rng, theta = np.random.default_rng(0), 0.7
     member = torch.eye(3, dtype=torch.float64).repeat(2, 1)
@@ -50,7 +50,7 @@ def test_centroids_move_as_the_paper_says_when_classes_are_equally_often_seen() 
     np.testing.assert_allclose(sums[:, :4] / sums[:, 4:], moving, atol=1e-12)
 
 
-def test_a_class_that_a_batch_lacks_stays_where_it_was() -> None:
+def test_class_missing_from_batch_keeps_its_centroid() -> None:
     member = torch.eye(2)
     sums = update_fading_sums(torch.zeros(2, 4), torch.randn(2, 3), member, 0.5)
     after = update_fading_sums(sums, torch.randn(2, 3), member[[0, 0]], 0.5)
@@ -58,9 +58,7 @@ def test_a_class_that_a_batch_lacks_stays_where_it_was() -> None:
     assert not torch.allclose(after[0, :3] / after[0, 3], sums[0, :3] / sums[0, 3])
 
 
-def test_the_method_matches_each_source_with_the_corrected_target(
-    make_method, small, make_batch
-) -> None:
+def test_method_matches_each_source_with_corrected_target(make_method, small, make_batch) -> None:
     labels, domains = (0, 3, 8, 8, 8, 9), (0, 1, 0, 1, 0, 1)
     batch = make_batch(labels, domains=domains, progress=0.9)
     method = make_method("mstn", small, weight=2.0).eval()
@@ -85,7 +83,7 @@ def test_the_method_matches_each_source_with_the_corrected_target(
     torch.testing.assert_close(terms["loss"].detach(), expected.float())
 
 
-def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
+def test_class_missing_from_source_exerts_no_pull(
     make_method, make_info, small, make_batch
 ) -> None:
     """The source without that class exerts no pull on a target sample that looks like it."""
@@ -112,9 +110,7 @@ def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
     assert found[False].abs().max() > 1e-2
 
 
-def test_a_missing_class_is_never_moved_in_that_source_and_is_in_the_other(
-    make_method, small, make_batch
-) -> None:
+def test_missing_class_has_no_centroid_in_its_source(make_method, small, make_batch) -> None:
     method = make_method("mstn", small).eval()
     method(make_batch((0, MISSING, 8, MISSING, 9, 10), domains=(0, 1, 0, 0, 1, 1)))
     sums = method.sums_s.view(2, NUM_CLASSES, -1)
@@ -122,7 +118,7 @@ def test_a_missing_class_is_never_moved_in_that_source_and_is_in_the_other(
     assert sums[1, MISSING, -1] == 1
 
 
-def test_the_target_moves_the_classifier(make_method, small, make_batch) -> None:
+def test_loss_has_gradient_in_target(make_method, small, make_batch) -> None:
     batch = make_batch(progress=0.9)
     batch.target.inputs.requires_grad_()
     method = make_method("mstn", small).eval()

@@ -25,7 +25,7 @@ def reference(features: np.ndarray, domains: np.ndarray) -> float:
 @pytest.mark.parametrize(
     "domains", [(0, 0, 1, 1), (0, 1, 2, 0, 1, 2, 1), (0, 0, 3, 3, 3, 1), (2, 2, 2), (0, 1)]
 )
-def test_the_distance_and_its_gradient_are_the_papers(
+def test_distance_and_gradient_match_paper(
     width: int, domains: tuple[int, ...], assert_loss_is: Callable[..., None]
 ) -> None:
     whose = np.array(domains)
@@ -36,20 +36,20 @@ def test_the_distance_and_its_gradient_are_the_papers(
     )
 
 
-def test_it_is_zero_for_equal_covariances_whatever_the_means() -> None:
+def test_distance_is_zero_for_equal_covariances() -> None:
     features = torch.randn(8, 5, dtype=torch.float64)
     both = torch.cat([features, features + 3])
     assert multi_coral_loss(both, torch.arange(16) // 8, 2).abs() < 1e-12
 
 
-def test_doubled_features_are_nine_squared_norms_away() -> None:
+def test_distance_of_doubled_features_is_nine_squared_norms() -> None:
     features = torch.randn(8, 5, dtype=torch.float64)
     both = torch.cat([features, 2 * features])
     expected = 9 * torch.cov(features.T).square().sum() / (4 * 5**2)
     torch.testing.assert_close(multi_coral_loss(both, torch.arange(16) // 8, 2), expected)
 
 
-def test_single_precision_is_enough_for_wide_features_far_from_zero() -> None:
+def test_single_precision_suffices_for_wide_distant_features() -> None:
     features = (torch.rand(64, 1280, dtype=torch.float64) + 5).requires_grad_()
     domains = torch.arange(64) % 3
     exact = multi_coral_loss(features, domains, 3)
@@ -57,7 +57,7 @@ def test_single_precision_is_enough_for_wide_features_far_from_zero() -> None:
     assert single.item() == pytest.approx(exact.item(), rel=1e-3)
 
 
-def test_the_method_adds_the_weighted_distance_and_moves_the_features(
+def test_method_adds_weighted_distance_and_moves_features(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch(domains=(0, 0, 0, 1, 1, 1))
@@ -72,7 +72,7 @@ def test_the_method_adds_the_weighted_distance_and_moves_the_features(
     assert small.project.weight.grad.abs().max() > 0
 
 
-def test_under_autocast_the_distance_keeps_its_precision(
+def test_distance_keeps_precision_under_autocast(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch(domains=(0, 0, 0, 1, 1, 1))
@@ -84,6 +84,6 @@ def test_under_autocast_the_distance_keeps_its_precision(
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_negative_weight_is_refused() -> None:
+def test_negative_weight_is_refused() -> None:
     with pytest.raises(ValueError, match="weight is -1; it must not be negative"):
         load_method("multi_coral").parse({"weight": -1})

@@ -27,7 +27,7 @@ def reference(z: np.ndarray, guide: np.ndarray, threshold: float) -> float:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threshold", [0.0, 0.6, 0.9])
-def test_the_loss_is_cross_entropy_with_what_the_guide_is_sure_of_and_gives_it_no_gradient(
+def test_loss_is_cross_entropy_with_confident_labels_only(
     shape: tuple[int, int], threshold: float, assert_loss_is: Callable[..., None]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -42,25 +42,25 @@ def test_the_loss_is_cross_entropy_with_what_the_guide_is_sure_of_and_gives_it_n
     assert sure.item() == pytest.approx((softmax(guide, axis=1).max(1) >= threshold).mean())
 
 
-def test_where_nothing_is_sure_there_is_neither_loss_nor_gradient() -> None:
+def test_no_loss_or_gradient_without_confident_samples() -> None:
     z = torch.randn(4, 11, requires_grad=True)
     loss, sure = pseudo_label_loss(z, torch.zeros(4, 11), 0.95)
     loss.backward()
     assert loss == 0 and sure == 0 and not z.grad.any()
 
 
-def test_its_own_label_makes_a_prediction_surer() -> None:
+def test_own_label_increases_confidence() -> None:
     z = torch.tensor([[2.0, 0.0, 1.0]], requires_grad=True)
     pseudo_label_loss(z, z, 0.0)[0].backward()
     assert z.grad[0, 0] < 0 < z.grad[0, 1]
 
 
-def test_the_weight_grows_in_a_line() -> None:
+def test_weight_grows_linearly() -> None:
     found = [linear_ramp(progress, 0.1, 0.6) for progress in (0.0, 0.1, 0.35, 0.6, 0.9)]
     assert found == pytest.approx([0, 0, 0.5, 1, 1])
 
 
-def test_the_targets_labels_move_the_classifier_once_the_weight_has_grown(
+def test_target_labels_move_classifier_after_ramp_up(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch(progress=0.35)

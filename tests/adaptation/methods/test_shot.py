@@ -27,7 +27,7 @@ def target_of(batch: Batch, passes: float = 5.0) -> TargetBatch:
 
 @pytest.mark.parametrize("shape", [(1, 2), (5, 3), (8, NUM_CLASSES)])
 @pytest.mark.parametrize("uniform", [True, False])
-def test_information_maximisation_is_the_papers_in_value_and_gradient(
+def test_information_maximization_matches_paper(
     shape: tuple[int, int], uniform: bool, assert_loss_is: Callable[..., None]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -58,14 +58,14 @@ def test_balanced_certainty_is_minus_ln_c_and_uniform_is_zero() -> None:
         assert found.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_an_estimated_prior_is_where_the_concentration_is_least() -> None:
+def test_concentration_is_minimal_at_the_prior() -> None:
     prior = torch.tensor([0.7, 0.2, 0.1])
     least = prior_divergence(prior[None], prior)
     for mean in ([1 / 3, 1 / 3, 1 / 3], [0.75, 0.15, 0.1], [0.65, 0.25, 0.1]):
         assert prior_divergence(torch.tensor([mean]), prior) > least
 
 
-def test_the_head_stays_and_the_rest_learns(
+def test_head_is_frozen_and_the_rest_trains(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("shot", small)
@@ -79,7 +79,7 @@ def test_the_head_stays_and_the_rest_learns(
     assert small.head.weight.grad is None
 
 
-def test_the_loss_is_the_sum_of_its_parts(
+def test_loss_is_the_sum_of_its_terms(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("shot", small, beta=0.7, diversity=0.5)
@@ -101,7 +101,7 @@ def test_the_loss_is_the_sum_of_its_parts(
     assert terms["loss"].item() == pytest.approx(total, rel=1e-4)
 
 
-def test_the_memory_holds_each_sample_by_its_row(
+def test_memory_stores_each_sample_by_its_row(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("shot", small)
@@ -117,7 +117,7 @@ def test_the_memory_holds_each_sample_by_its_row(
     assert (state["predictions"].sum(1) > 0).sum() == 6
 
 
-def test_the_first_pass_only_looks_and_estimates_the_prior_once(
+def test_first_pass_only_estimates_the_prior(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("shot", small, prior="estimated")
@@ -134,7 +134,7 @@ def test_the_first_pass_only_looks_and_estimates_the_prior_once(
     assert torch.equal(method.state_dict()["prior"], prior)
 
 
-def test_the_uniform_prior_stays_uniform(
+def test_uniform_prior_stays_uniform(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("shot", small)
@@ -143,7 +143,7 @@ def test_the_uniform_prior_stays_uniform(
     assert (method.state_dict()["prior"] == 1 / NUM_CLASSES).all()
 
 
-def test_a_resumed_memory_gives_the_same_loss(
+def test_resumed_memory_gives_same_loss(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("shot", small)
@@ -156,7 +156,7 @@ def test_a_resumed_memory_gives_the_same_loss(
     assert torch.equal(method(batch)["loss"], again(batch)["loss"])
 
 
-def test_under_label_shift_an_estimated_prior_keeps_the_mix_and_a_uniform_one_destroys_it(
+def test_estimated_prior_preserves_proportions_under_label_shift(
     make_method: Callable[..., Method], small: Any
 ) -> None:
     """Two well-separated classes, 95 to 5, and a model that distinguishes them."""
@@ -191,7 +191,7 @@ def test_under_label_shift_an_estimated_prior_keeps_the_mix_and_a_uniform_one_de
     assert accuracy["uniform"] < 0.75
 
 
-def test_a_bottleneck_learns_under_a_frozen_head(make_info: Callable[..., Any]) -> None:
+def test_bottleneck_is_trained_under_frozen_head(make_info: Callable[..., Any]) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -214,16 +214,14 @@ def test_a_bottleneck_learns_under_a_frozen_head(make_info: Callable[..., Any]) 
      (0.4, "gives 0.4 passes .* use 40 times as many steps, or omit it"),
      (1.0, "use 16 times as many steps")],
 )  # fmt: skip
-def test_a_second_phase_that_could_only_look_is_refused_before_training(
+def test_second_phase_without_training_steps_is_refused(
     passes: float, message: str, small: Any, make_method: Any, make_info: Callable[..., Any]
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make_method("shot", small, info=make_info(adapt_passes=passes))
 
 
-def test_the_memory_is_there_in_the_second_phase_alone(
-    small: Any, make_method: Callable[..., Method]
-) -> None:
+def test_memory_exists_only_in_second_phase(small: Any, make_method: Callable[..., Method]) -> None:
     method = make_method("shot", small)
     before = {name: value.numel() for name, value in method.state_dict().items()}
     method.start_adapting()
@@ -233,7 +231,7 @@ def test_the_memory_is_there_in_the_second_phase_alone(
     }  # fmt: skip
 
 
-def test_how_long_it_looks_hangs_on_passes_not_on_the_length_of_the_phase(
+def test_warm_up_depends_on_passes_and_not_on_progress(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("shot", small)
@@ -244,7 +242,7 @@ def test_how_long_it_looks_hangs_on_passes_not_on_the_length_of_the_phase(
         assert (loss.item() != 0) == learns
 
 
-def test_a_class_that_no_source_has_is_in_no_memory_and_no_prior(
+def test_class_missing_from_sources_is_in_no_memory_or_prior(
     small: Any, make_batch: Callable[..., Batch], make_method: Any, make_info: Callable[..., Any]
 ) -> None:
     counts = make_info().class_counts
@@ -261,6 +259,6 @@ def test_a_class_that_no_source_has_is_in_no_memory_and_no_prior(
     [({"beta": -1}, "beta is -1"), ({"diversity": -1}, "diversity is -1"),
      ({"prior": "nope"}, "choose from uniform, estimated")],
 )  # fmt: skip
-def test_an_option_out_of_its_range_is_refused(option: dict[str, Any], message: str) -> None:
+def test_option_out_of_range_is_refused(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_method("shot").parse(option)

@@ -20,7 +20,7 @@ def reference_labels(features: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_pseudo_labels_are_the_nearest_centroids(seed: int) -> None:
+def test_pseudo_labels_match_nearest_centroids(seed: int) -> None:
     rng = np.random.default_rng(seed)
     true = rng.integers(0, 6, 40)
     features = 2 * rng.normal(size=(6, 4))[true] + rng.normal(size=(40, 4))
@@ -29,7 +29,7 @@ def test_pseudo_labels_are_the_nearest_centroids(seed: int) -> None:
     np.testing.assert_array_equal(found, reference_labels(features, p))
 
 
-def test_rows_not_seen_change_no_label() -> None:
+def test_unseen_rows_change_no_label() -> None:
     rng = np.random.default_rng(0)
     features = torch.from_numpy(rng.normal(size=(20, 4)))
     p = torch.from_numpy(softmax(3 * rng.normal(size=(20, 5)), axis=1))
@@ -37,12 +37,12 @@ def test_rows_not_seen_change_no_label() -> None:
     assert torch.equal(pseudo_labels(*padded)[:20], pseudo_labels(features, p))
 
 
-def test_a_class_that_no_sample_is_likeliest_of_gets_no_label() -> None:
+def test_class_that_is_never_most_likely_gets_no_label() -> None:
     p = torch.tensor([[0.6, 0.4, 0.0], [0.6, 0.0, 0.4], [0.0, 0.4, 0.6]])
     assert 1 not in pseudo_labels(torch.randn(3, 2), p)
 
 
-def test_a_wrong_prediction_amid_its_class_is_mended() -> None:
+def test_wrong_prediction_within_its_cluster_is_corrected() -> None:
     features = torch.tensor([[1.0, 0.1], [1.0, 0.0], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]])
     p = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
     assert pseudo_labels(features, p).tolist() == [0, 0, 0, 1, 1]

@@ -8,13 +8,13 @@ from hf_wbc.config import Augmentation
 from hf_wbc.data.augment_ops import NUM_DRAWS, draw_stain_params, stain_affine
 
 
-def test_only_the_dyes_are_jittered_more_and_between_light_and_strong() -> None:
+def test_only_stain_is_changed_and_between_light_and_strong() -> None:
     changed = load_method("stain_augmentation").config_overrides["augmentation"]
     assert changed.keys() == {"stain"}
     assert 0.05 < changed["stain"] < 0.2
 
 
-def test_at_its_extremes_nuclei_stay_darker_than_cytoplasm_and_green_is_absorbed_most() -> None:
+def test_nuclei_stay_darker_than_cytoplasm_at_extremes() -> None:
     colors = torch.tensor([[60.0, 15.0, 150.0], [190.0, 160.0, 215.0], [250.0, 240.0, 235.0]])
     strength = Augmentation(
         **load_method("stain_augmentation").config_overrides["augmentation"]

@@ -1,4 +1,4 @@
-"""Strong augmentation is the robust augmentation, whatever was chosen by name."""
+"""Strong augmentation is the robust augmentation, whichever was chosen by name."""
 
 from dataclasses import asdict
 
@@ -11,14 +11,14 @@ from hf_wbc.engine.resolve import with_config_overrides
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_it_sets_the_robust_ranges(name: str) -> None:
+def test_method_uses_robust_ranges(name: str) -> None:
     config = TrainConfig(sources=("a",), augmentation=name)
     made = with_config_overrides(config, load_method("strong_augmentation").config_overrides)
     assert made.data.augmentation == AUGMENTATIONS["robust"]
 
 
 @pytest.mark.parametrize("name", ["stain_augmentation", "target_stats"])
-def test_a_recipe_names_fields_that_are_and_moves_them_from_their_default(name: str) -> None:
+def test_overrides_name_existing_fields_and_change_defaults(name: str) -> None:
     recipe = dict(load_method(name).config_overrides)
     inner = recipe.pop("augmentation")
     check_strength(Augmentation(**inner))
@@ -29,7 +29,7 @@ def test_a_recipe_names_fields_that_are_and_moves_them_from_their_default(name: 
 
 
 @pytest.mark.parametrize("name", ["strong_augmentation", "stain_augmentation", "target_stats"])
-def test_it_trains_as_source_only_does_on_images(name: str, small, make_batch, make_method) -> None:
+def test_loss_equals_source_only_on_images(name: str, small, make_batch, make_method) -> None:
     assert load_method(name).needs.images
     losses = [make_method(which, small)(make_batch())["loss"] for which in (name, "source_only")]
     assert losses[0].item() == losses[1].item()

@@ -23,7 +23,7 @@ def target_of(batch: Batch) -> TargetBatch:
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (4, 3), (6, NUM_CLASSES)])
-def test_entropy_and_its_gradient_are_scipys(
+def test_entropy_and_gradient_match_scipy(
     shape: tuple[int, int], assert_loss_is: Callable[..., None]
 ) -> None:
     assert_loss_is(
@@ -33,12 +33,12 @@ def test_entropy_and_its_gradient_are_scipys(
     )
 
 
-def test_entropy_is_ln_c_for_uniform_and_zero_for_certain() -> None:
+def test_entropy_is_ln_c_if_uniform_and_zero_if_certain() -> None:
     assert entropy(torch.zeros(1, NUM_CLASSES)).item() == pytest.approx(np.log(NUM_CLASSES))
     assert entropy(1e4 * torch.eye(3)).abs().max() < 1e-6
 
 
-def test_only_scale_and_shift_of_the_norm_learn(
+def test_only_norm_scale_and_shift_are_trained(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("tent", small)
@@ -51,7 +51,7 @@ def test_only_scale_and_shift_of_the_norm_learn(
     assert small.head.weight.grad is None
 
 
-def test_the_loss_is_the_entropy_under_the_batchs_own_statistics(
+def test_loss_is_entropy_under_batch_statistics(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = target_of(make_batch())
@@ -84,7 +84,7 @@ def test_steps_lower_the_entropy(
     assert found[-1] < 0.9 * found[0]
 
 
-def test_there_is_no_dropout_while_adapting(
+def test_adaptation_disables_dropout(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     class Dropping(nn.Module):
@@ -101,7 +101,7 @@ def test_there_is_no_dropout_while_adapting(
     assert torch.equal(method(batch)["loss"], method(batch)["loss"])
 
 
-def test_statistics_are_shared_after_a_step_of_the_second_phase_alone(
+def test_statistics_are_shared_only_in_second_phase(
     small: Any, make_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(norm_layers, "all_gather_batch", lambda held: torch.cat([held, held + 2]))
@@ -114,7 +114,7 @@ def test_statistics_are_shared_after_a_step_of_the_second_phase_alone(
 
 
 @pytest.mark.parametrize("name", ["tent", "eata"])
-def test_a_frozen_vit_is_refused_until_it_has_a_bottleneck(
+def test_frozen_vit_is_refused_without_bottleneck(
     name: str, make_info: Callable[..., TrainingInfo]
 ) -> None:
     from transformers import ViTConfig, ViTForImageClassification

@@ -15,7 +15,7 @@ from hf_wbc.data.batch import Batch
 
 
 @pytest.mark.parametrize("domains", [(0, 1, 0, 1), (0, 1, 2, 2, 2, 1, 2), (0, 3, 3, 0, 1)])
-def test_the_penalty_is_numpys_variance_of_the_mean_losses_that_are_there(
+def test_penalty_matches_numpy_variance_of_domain_means(
     domains: tuple[int, ...], assert_loss_is: Callable[..., None]
 ) -> None:
     def reference(losses: np.ndarray) -> float:
@@ -29,13 +29,13 @@ def test_the_penalty_is_numpys_variance_of_the_mean_losses_that_are_there(
     )
 
 
-def test_equal_risks_cost_nothing_and_neither_does_a_single_domain() -> None:
+def test_equal_risks_and_single_domain_cost_nothing() -> None:
     losses = torch.tensor([1.0, 3.0, 2.0, 2.0])
     assert vrex_penalty(losses, torch.tensor([0, 0, 1, 1]), 2) == 0
     assert vrex_penalty(losses, torch.zeros(4, dtype=torch.int64), 2) == 0
 
 
-def test_the_method_adds_the_weighted_penalty_to_the_mean_loss(
+def test_method_adds_weighted_penalty_to_mean_loss(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("vrex", small, weight=7.0)
@@ -52,7 +52,7 @@ def test_the_method_adds_the_weighted_penalty_to_the_mean_loss(
         assert terms["variance"].item() == pytest.approx(variance, rel=1e-3)
 
 
-def test_a_light_penalty_is_never_heavier_while_annealing() -> None:
+def test_annealing_never_exceeds_final_weight() -> None:
     assert ramp_up(0.3, 0.1, 0.0) == 0.3
     assert ramp_up(30.0, 0.1, 0.05) == 1.0
     assert ramp_up(30.0, 0.0, 0.0) == 30.0
@@ -64,8 +64,6 @@ def test_a_light_penalty_is_never_heavier_while_annealing() -> None:
     [({"weight": -1}, "weight is -1; it must not be negative"),
      ({"anneal": 2}, r"anneal is 2; it must be in \[0, 1\]")],
 )  # fmt: skip
-def test_an_option_out_of_its_range_is_refused(
-    name: str, option: dict[str, float], message: str
-) -> None:
+def test_option_out_of_range_is_refused(name: str, option: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_method(name).parse(option)

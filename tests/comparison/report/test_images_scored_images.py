@@ -13,7 +13,7 @@ from hf_wbc.taxonomy import class_id
 MakeRun = Callable[..., Path]
 
 
-def test_the_scores_of_a_record_follow_from_its_images(tmp_path: Path, make_run: MakeRun) -> None:
+def test_image_scores_reproduce_record(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, skill=0.6)
     (run,) = collect([tmp_path]).runs
     images = read_scored(run, "away")
@@ -23,7 +23,7 @@ def test_the_scores_of_a_record_follow_from_its_images(tmp_path: Path, make_run:
     assert images.confidence == pytest.approx(images.probabilities.max(1))
 
 
-def test_merged_classes_are_one_and_chosen_classes_are_left(
+def test_merged_classes_are_summed_and_chosen_classes_kept(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     merge, classes = ("basophil=eosinophil",), ("eosinophil", "monocyte")

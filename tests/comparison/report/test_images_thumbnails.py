@@ -23,7 +23,7 @@ def home(make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     return make_domain(tmp_path_factory.mktemp("place") / "data" / "home", name="home")
 
 
-def test_images_are_found_from_the_run_folder_upwards(home: Path) -> None:
+def test_images_are_found_from_run_folder_upwards(home: Path) -> None:
     domain = load_split(str(home), "test")
     run = run_on("data/home", domain.fingerprint, home.parents[1] / "runs" / "abc")
     found, missing = Thumbnails().of(run, "home", "test", domain.image_ids[:2])
@@ -35,20 +35,20 @@ def test_images_are_found_from_the_run_folder_upwards(home: Path) -> None:
     assert not image.getexif() and b"home_" not in data
 
 
-def test_what_is_not_at_hand_is_said(tmp_path: Path) -> None:
+def test_unavailable_images_are_reported(tmp_path: Path) -> None:
     run = run_on("data/nowhere", "0" * 64, tmp_path)
     found, missing = Thumbnails().of(run, "home", "test", ["a.png"])
     assert found == {}
     assert missing == "data/nowhere is not available here, so its images cannot be shown"
 
 
-def test_other_images_are_not_shown(home: Path) -> None:
+def test_changed_images_are_not_shown(home: Path) -> None:
     run = run_on("data/home", "0" * 64, home.parents[1] / "runs" / "abc")
     found, missing = Thumbnails().of(run, "home", "test", ["a.png"])
     assert found == {} and "other images" in missing
 
 
-def test_a_hub_dataset_is_never_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_dataset_is_never_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     run = run_on("org/home@main", "0" * 64, tmp_path, revision="0" * 40)
     found, missing = Thumbnails().of(run, "home", "test", ["a.png"])

@@ -19,7 +19,7 @@ def scored(labels, predicted, confidence) -> ScoredImages:
     return ScoredImages([f"{i:03}.png" for i in range(len(labels))], labels, predicted, p)
 
 
-def test_a_far_confusion_comes_before_a_surer_near_one():
+def test_distant_confusion_ranks_before_more_confident_near_one():
     images = scored(
         [MYELOCYTE, MONOCYTE, MONOCYTE, MONOCYTE],
         [METAMYELOCYTE, LYMPHOCYTE, MONOCYTE, MYELOCYTE],
@@ -31,7 +31,7 @@ def test_a_far_confusion_comes_before_a_surer_near_one():
     assert found[0].confidence == 0.5
 
 
-def test_a_missed_blast_comes_before_a_surer_false_alarm_and_another_lineage():
+def test_missed_blast_ranks_before_false_alarm_and_another_lineage():
     images = scored(
         [BLAST, LYMPHOCYTE, MONOCYTE, MYELOCYTE],
         [LYMPHOCYTE, BLAST, LYMPHOCYTE, METAMYELOCYTE],
@@ -42,7 +42,7 @@ def test_a_missed_blast_comes_before_a_surer_false_alarm_and_another_lineage():
     assert found[0].consequence is Consequence.CRITICAL
 
 
-def test_one_kind_of_mistake_does_not_hide_the_others():
+def test_one_kind_of_mistake_does_not_hide_others():
     num = PER_CONFUSION + 2
     images = scored([MONOCYTE] * num + [MYELOCYTE], [LYMPHOCYTE] * num + [METAMYELOCYTE],
                     [0.9] * num + [0.3])  # fmt: skip
@@ -51,7 +51,7 @@ def test_one_kind_of_mistake_does_not_hide_the_others():
     assert len(worst_mistakes(images, 2)) == 2
 
 
-def test_a_label_that_all_models_contradict_surely_is_a_suspect():
+def test_label_contradicted_confidently_by_all_models_is_suspect():
     labels = [MONOCYTE] * 10 + [LYMPHOCYTE] * 10
     predicted = [*labels]
     predicted[3] = LYMPHOCYTE
@@ -63,7 +63,7 @@ def test_a_label_that_all_models_contradict_surely_is_a_suspect():
     assert (found.num_models, found.accuracy, found.credible) == (3, 0.95, True)
 
 
-def test_unsure_models_and_models_that_disagree_doubt_no_label():
+def test_unsure_or_disagreeing_models_make_no_suspect():
     labels = [MONOCYTE] * 10 + [LYMPHOCYTE] * 10
     wrong = [LYMPHOCYTE, *labels[1:]]
     unsure = scored(labels, wrong, [0.5] + [0.8] * 19)
@@ -72,7 +72,7 @@ def test_unsure_models_and_models_that_disagree_doubt_no_label():
     assert label_suspects({"dann": [sure], "coral": [right]}).found == ()
 
 
-def test_methods_count_alike_whatever_their_number_of_seeds():
+def test_methods_count_equally_regardless_of_number_of_seeds():
     labels = [MONOCYTE] * 10 + [LYMPHOCYTE] * 10
     wrong = scored(labels, [LYMPHOCYTE, *labels[1:]], [0.9] * 20)
     right = scored(labels, labels, [0.9] * 20)
@@ -80,12 +80,12 @@ def test_methods_count_alike_whatever_their_number_of_seeds():
     assert many.found == ()
 
 
-def test_models_that_are_mostly_wrong_are_not_credible():
+def test_mostly_wrong_models_are_not_credible():
     labels = [MONOCYTE] * 10
     assert not label_suspects({"dann": [scored(labels, [LYMPHOCYTE] * 10, [0.9] * 10)]}).credible
 
 
-def test_runs_on_other_images_are_not_asked_together():
+def test_runs_on_different_images_are_rejected():
     one, other = scored([MONOCYTE], [MONOCYTE], [0.9]), scored([MYELOCYTE], [MONOCYTE], [0.9])
     with pytest.raises(ValueError, match="different images"):
         label_suspects({"dann": [one], "coral": [other]})

@@ -32,9 +32,7 @@ def chosen(root: Path) -> dict[str, ChosenRuns]:
     return {each.row.method: each for each in choose_runs(found, "source_only")}
 
 
-def test_the_first_by_mean_rank_of_the_kept_weights_is_drawn(
-    tmp_path: Path, make_run: MakeRun
-) -> None:
+def test_first_by_mean_rank_of_kept_weights_is_chosen(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "source_only", history=history(0.0, 0.5, 0.0), skill=0.5)
     make_run(tmp_path, "dann", history=history(3.0, 0.6, 3.0), skill=0.3)
     make_run(tmp_path, "coral", history=history(2.0, 0.9, 2.0), skill=0.2)
@@ -48,7 +46,7 @@ def test_the_first_by_mean_rank_of_the_kept_weights_is_drawn(
     assert not found["coral"].by_labels
 
 
-def test_the_best_and_the_worst_are_drawn_and_said_to_be_chosen_by_labels(
+def test_best_and_worst_are_chosen_and_marked_as_using_labels(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     for method, skill, im in (
@@ -64,7 +62,7 @@ def test_the_best_and_the_worst_are_drawn_and_said_to_be_chosen_by_labels(
     assert not found["source_only"].by_labels
 
 
-def test_the_lowest_seed_is_drawn_whatever_it_scores(tmp_path: Path, make_run: MakeRun) -> None:
+def test_lowest_seed_is_chosen_regardless_of_score(tmp_path: Path, make_run: MakeRun) -> None:
     for seed, skill in ((2, 0.9), (1, 0.2), (3, 0.5)):
         make_run(tmp_path, seed=seed, skill=skill)
     (found,) = chosen(tmp_path).values()
@@ -72,9 +70,7 @@ def test_the_lowest_seed_is_drawn_whatever_it_scores(tmp_path: Path, make_run: M
     assert found.why == ("the baseline",)
 
 
-def test_without_a_target_nothing_is_said_of_target_labels(
-    tmp_path: Path, make_run: MakeRun
-) -> None:
+def test_reasons_do_not_mention_target_without_one(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "source_only", target=None)
     make_run(tmp_path, "irm", target=None)
     assert not any("target" in why for each in chosen(tmp_path).values() for why in each.why)
@@ -86,7 +82,9 @@ def test_values_are_those_of_the_kept_step(tmp_path: Path, make_run: MakeRun) ->
     assert values_of(run)["im"] == 3.0
 
 
-def test_weights_that_target_labels_picked_are_not_drawn(tmp_path: Path, make_run: MakeRun) -> None:
+def test_weights_selected_by_target_labels_are_not_chosen(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
     make_run(tmp_path, "source_only", history=history(0.0, 0.5), skill=0.2)
     make_run(tmp_path, "dann", rule="oracle", history=history(9.0, 0.9), skill=0.9)
     assert list(chosen(tmp_path)) == ["source_only"]

@@ -62,7 +62,7 @@ def text(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return out.read_text(encoding="utf-8")
 
 
-def test_the_page_is_whole_and_loads_nothing(text: str) -> None:
+def test_page_is_well_formed_and_self_contained(text: str) -> None:
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
@@ -75,7 +75,7 @@ def test_the_page_is_whole_and_loads_nothing(text: str) -> None:
     assert len(text.encode()) < page.LIMIT_BYTES
 
 
-def test_every_picture_says_what_it_shows_and_every_heading_follows_its_parent(text: str) -> None:
+def test_every_image_has_alt_text_and_headings_are_nested(text: str) -> None:
     reader = Reader()
     reader.feed(text)
     images = [attributes for tag, attributes in reader.tags if tag == "img"]
@@ -86,13 +86,13 @@ def test_every_picture_says_what_it_shows_and_every_heading_follows_its_parent(t
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_every_link_in_the_page_has_its_place(text: str) -> None:
+def test_every_internal_link_has_a_target(text: str) -> None:
     places = set(re.findall(r'id="([^"]+)"', text))
     assert {"scores", "rules", "limits", "problems"} <= places
     assert set(re.findall(r'href="#([^"]+)"', text)) <= places
 
 
-def test_every_row_of_the_table_is_in_the_page(text: str, runs: Path) -> None:
+def test_every_table_row_is_on_the_page(text: str, runs: Path) -> None:
     for row in compare(collect([runs])).rows:
         assert f"{row.macro_f1:.3f}" in text and row.name in text
 
@@ -111,7 +111,7 @@ def test_features_are_mapped_before_and_after_adaptation(text: str) -> None:
     assert re.search("After: dann @ source_val, seed 0</h4>", text)
 
 
-def test_images_that_are_not_available_are_said_to_be_missing(text: str) -> None:
+def test_unavailable_images_are_reported_as_missing(text: str) -> None:
     assert "data/away is not available here, so its images cannot be shown" in text
     assert "predicted as <b>" in text
 
@@ -119,9 +119,7 @@ def test_images_that_are_not_available_are_said_to_be_missing(text: str) -> None
 @pytest.mark.usefixtures("without_maps")
 @pytest.mark.slow
 @pytest.mark.ci
-def test_runs_that_lie_in_another_order_give_the_same_page(
-    make_run: MakeRun, tmp_path: Path
-) -> None:
+def test_order_of_runs_does_not_change_the_page(make_run: MakeRun, tmp_path: Path) -> None:
     made = [make_run(tmp_path / "runs", method) for method in ("source_only", "dann")]
     pages = []
     for number, names in enumerate((("a", "b"), ("b", "a"))):
@@ -137,7 +135,7 @@ def test_runs_that_lie_in_another_order_give_the_same_page(
 @pytest.mark.usefixtures("without_maps")
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_page_that_would_be_too_large_names_what_it_leaves_out(
+def test_oversized_page_lists_what_it_omits(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "LIMIT_BYTES", 330_000)
@@ -150,7 +148,7 @@ def test_a_page_that_would_be_too_large_names_what_it_leaves_out(
 @pytest.mark.usefixtures("without_maps")
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_run_without_predictions_is_named_where_its_picture_would_be(
+def test_run_without_predictions_is_named_in_place_of_its_figure(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     for seed in (0, 1):
@@ -164,14 +162,14 @@ def test_a_run_without_predictions_is_named_where_its_picture_would_be(
 @pytest.mark.usefixtures("without_maps")
 @pytest.mark.slow
 @pytest.mark.ci
-def test_runs_without_a_target_have_a_page(tmp_path: Path, make_run: MakeRun) -> None:
+def test_runs_without_target_have_a_page(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path / "runs", target=None)
     text = render(collect([tmp_path / "runs"]), tmp_path / "report.html").read_text()
     assert "there is no target" in text
     assert "oracle</th>" not in text
 
 
-def test_an_error_of_a_page_leaves_the_one_before(
+def test_failed_rendering_keeps_previous_page(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "report.html"
