@@ -50,9 +50,7 @@ def demo(
     from hf_wbc.data.labels_file import LabelsFile
     from hf_wbc.evaluation.smear_limits import load_limits, load_ranges
 
-    _require_packages(mcp)
-    if not 0 <= port <= MAX_PORT:
-        raise ValueError(f"--port is {port}; give 1 to {MAX_PORT}, or 0 for a free one")
+    _check_options(port, mcp)
     if labels is not None:
         _require_own_page(host)
         LabelsFile(labels)  # its mistakes are reported before anything is loaded
@@ -86,10 +84,12 @@ def _require_own_page(host: str) -> None:
         )
 
 
-def _require_packages(mcp: bool) -> None:
-    """Raise ValueError if a package of the page is missing."""
+def _check_options(port: int, mcp: bool) -> None:
+    """Raise ValueError for a port that does not exist, or a package that is not installed."""
     from importlib.util import find_spec
 
+    if not 0 <= port <= MAX_PORT:
+        raise ValueError(f"--port is {port}; give 1 to {MAX_PORT}, or 0 for a free one")
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
     if mcp and find_spec("mcp") is None:
