@@ -87,7 +87,7 @@ def test_every_command_is_in_the_guides() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_recipe_for_jobs_is_accepted_and_its_script_parses(
+def test_jobs_recipe_is_accepted_and_parses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from click.testing import CliRunner

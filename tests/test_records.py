@@ -240,7 +240,7 @@ def test_folder_created_concurrently_is_replaced(tmp_path: Path) -> None:
     assert [path.name for path in out.iterdir()] == ["mine"] and list(tmp_path.iterdir()) == [out]
 
 
-def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+def test_full_disk_error_names_the_file(tmp_path: Path) -> None:
     """Writing to an open file fails without its name."""
     with pytest.raises(OSError, match=r"a\.json") as caught, atomic_replace(tmp_path / "a.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

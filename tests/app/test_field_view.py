@@ -114,7 +114,7 @@ def test_each_box_names_its_cell(service, field, single):
     assert "basophil" in slide_fields_html(corrected)
 
 
-def test_the_cells_of_several_fields_are_numbered_field_by_field(service, field, single):
+def test_cells_are_numbered_field_by_field(service, field, single):
     other = UploadedImage("other.png", draw_field(white=CELLS[:2], seed=7))
     slide = read(service, added(field, other))
     names = [(case.number, case.picture.whole.name) for case in slide.cases]

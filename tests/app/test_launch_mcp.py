@@ -18,7 +18,7 @@ ROUTE = "/gradio_api/mcp/"
 
 
 @pytest.mark.skipif(find_spec("mcp") is not None, reason="the package mcp is installed")
-def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_package_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("gradio", reason="the page needs the extra app")
     assert main(["demo", "--mcp"]) == 1
     assert "gradio[mcp]" in capsys.readouterr().err
@@ -26,7 +26,7 @@ def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_it_is_off_by_default(served: Any) -> None:
+def test_mcp_is_off_by_default(served: Any) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(served.url + ROUTE, timeout=60)
     assert refused.value.code in (403, 404, 405)
@@ -34,7 +34,7 @@ def test_it_is_off_by_default(served: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_client_lists_the_tools_and_asks_about_the_model(serve: Callable[..., Any]) -> None:
+def test_client_lists_tools_and_calls_about(serve: Callable[..., Any]) -> None:
     pytest.importorskip("mcp", reason="the package mcp is not installed")
     toy = str(shipped("spaces/wbc/toy_model"))
     served = serve(*HF_WBC, "demo", "--model", toy, "--port", "0", "--mcp")

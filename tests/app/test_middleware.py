@@ -122,7 +122,7 @@ async def reads_all(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/upload/", "/login"])
-def test_a_body_without_end_is_not_held_in_memory(path: str) -> None:
+def test_endless_body_is_not_held_in_memory(path: str) -> None:
     app = BodyLimit(reads_all, 10_000)
     assert answer_of(app, path, 5)[0] == 200
     assert answer_of(app, path, 1_000_000) == (413, 12)

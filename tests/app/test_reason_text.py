@@ -30,7 +30,7 @@ def test_other_attributes_have_words_of_their_own_or_their_names() -> None:
     ]  # fmt: skip
 
 
-def test_what_fits_and_what_is_unusual_are_told_apart() -> None:
+def test_fitting_and_unusual_attributes_are_separated() -> None:
     both = (*reasons(granularity="yes"), *reasons(False, cytoplasm_vacuole="yes"))
     prediction: Any = SimpleNamespace(label=class_id("eosinophil"), reasons=both)
     assert reason_sentences(prediction) == [

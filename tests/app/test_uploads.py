@@ -137,7 +137,7 @@ def test_workers_measure_the_scale_where_they_read(tmp_path: Path, measures: boo
         assert one.red_cells == red_cell_diameters(one.pixels)
 
 
-def test_a_field_is_not_measured_within_the_time_limit_of_one_file() -> None:
+def test_field_scale_is_not_bound_by_the_limit_of_one_file() -> None:
     side = int(MEASURED_PIXELS**0.5) + 1
     field = UploadedImage("field.png", np.zeros((side, side, 3), np.uint8))
     assert "red_cells" not in vars(field.measured())

@@ -6,7 +6,7 @@ from hf_wbc.cli.benchmark_table import FOLDER, NAMES, PAGES, ROOT, draw_patients
 from hf_wbc.hub.leaderboard import markdown_table, read_leaderboard
 
 
-def test_the_tables_of_readme_and_docs_are_rendered_from_their_result_files() -> None:
+def test_tables_are_rendered_from_the_result_files() -> None:
     board = read_leaderboard(FOLDER)
     assert not board.left_out and {row.model for row in board.rows} <= set(NAMES)
     table = markdown_table(board, NAMES)

@@ -63,12 +63,12 @@ def test_full_disk_has_remedy_even_without_file_name(number: int, place: tuple[s
         "2048 requested and 512 written",
     ],
 )
-def test_a_full_disk_that_a_library_reports_in_words_has_a_remedy(words: str) -> None:
+def test_full_disk_reported_as_text_has_a_remedy(words: str) -> None:
     assert "free some space" in cli.describe(OSError(f"m/model.safetensors: {words}"))
     assert "free" not in cli.describe(OSError("2 requested"))
 
 
-def test_a_full_disk_names_the_copy_and_not_the_original() -> None:
+def test_full_disk_error_names_the_copy() -> None:
     error = OSError(errno.ENOSPC, "No space left on device", "from.png", None, "to.png")
     assert "to.png" in cli.describe(error) and "from.png" not in cli.describe(error)
 
@@ -142,7 +142,7 @@ def test_usage_errors_repeat_no_control_characters(
     assert said.err and not any(sign in said.out + said.err for sign in "\x1b\x07\x9b")
 
 
-def test_an_argument_with_control_characters_reaches_the_command() -> None:
+def test_argument_with_control_characters_reaches_the_command() -> None:
     """A file may have such a name; output of the command is not held back."""
 
     def command(path: Path, *, num: int = 1) -> tuple[Path, int]:

@@ -119,7 +119,7 @@ def test_every_command_reads_small_folders(
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("name", NAMES)
-def test_a_laboratory_of_few_cells_is_labeled_accepted_and_stressed(
+def test_few_cells_can_be_labeled_accepted_and_stressed(
     name: str, prepared: Callable[[str], Path], model: str, tmp_path: Path
 ) -> None:
     folder, train = str(prepared(name)), load_split(str(prepared(name)), "train")

@@ -91,7 +91,7 @@ def test_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
         round_to_half(tmp_path)
 
 
-def test_the_command_of_the_card_parses() -> None:
+def test_command_on_the_card_parses() -> None:
     text = (MODEL / "README.md").read_text().replace("\\\n", " ")
     (command,) = [line for line in text.splitlines() if "hf_wbc.cli.shipped_model" in line]
     words = shlex.split(command)

@@ -196,7 +196,7 @@ def test_contradictory_rows_are_refused(folder: Path, column: str) -> None:
 @pytest.mark.parametrize(
     "name", ["../../elsewhere", "/tmp/x", "a\\b", "..", "a\x1b[2J", "x" * 300, "a\nb"]
 )
-def test_a_domain_that_names_a_place_elsewhere_is_refused(folder: Path, name: str) -> None:
+def test_domain_name_outside_the_cache_is_rejected(folder: Path, name: str) -> None:
     """Caches and tables are named after it."""
     rewrite(folder, replaced("domain", lambda values: [name] * len(values)))
     with pytest.raises(ValueError, match="the domain is"):

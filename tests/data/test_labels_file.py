@@ -92,7 +92,7 @@ def test_bad_lines_are_reported(tmp_path: Path, rows: str, words: tuple[str, ...
     ],
     ids=["BOM", "semicolons", "tabs", "quotes", "other order", "no last line break"],
 )
-def test_what_spreadsheets_do_to_a_file_is_read_and_continued(tmp_path: Path, text: str) -> None:
+def test_file_saved_by_a_spreadsheet_is_read_and_extended(tmp_path: Path, text: str) -> None:
     path = written(tmp_path / "l.csv", text)
     assert read_answers(path) == [Answer("a.png", "monocyte", "AB", 1.5)]
     LabelsFile(path).append(Answer("b.png", "basophil", "AB", 2.0))
@@ -101,14 +101,14 @@ def test_what_spreadsheets_do_to_a_file_is_read_and_continued(tmp_path: Path, te
     ]  # fmt: skip
 
 
-def test_a_file_that_is_no_text_in_utf_8_says_what_to_do(tmp_path: Path) -> None:
+def test_file_in_another_encoding_has_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
     path.write_bytes((HEADER + "a.png,monocyte,AB,1\n").encode("utf-16"))
     with pytest.raises(ValueError, match="save it as CSV in UTF-8"):
         LabelsFile(path)
 
 
-def test_the_note_of_the_strategy_stays_beside_the_file(tmp_path: Path) -> None:
+def test_strategy_is_stored_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "my.labels.csv"
     assert read_strategy(path) == "unknown"
     for name in ("margin", "random", "margin"):
@@ -119,7 +119,7 @@ def test_the_note_of_the_strategy_stays_beside_the_file(tmp_path: Path) -> None:
         read_strategy(path)
 
 
-def test_the_page_and_a_folder_read_each_others_labels() -> None:
+def test_page_and_folder_read_each_others_labels() -> None:
     known = ("a/1.png", "b/1.png", "b/2.png", "3.png")
     given = ("2.png", "lab/b/1.png", "1.png", "x/3.png", "4.png", "a/1.png")
     found = match_names([Answer(name, "monocyte") for name in given], known)
@@ -131,7 +131,7 @@ def test_the_page_and_a_folder_read_each_others_labels() -> None:
     assert match_names(both, known) == [Answer("b/2.png", "basophil", "AB")]
 
 
-def test_an_answer_can_be_replaced_and_taken_back(tmp_path: Path) -> None:
+def test_answer_can_be_replaced_and_undone(tmp_path: Path) -> None:
     path = written(tmp_path / "l.csv", HEADER + "a.png,monocyte,AB,1\na.png,basophil,CD,1\n")
     file = LabelsFile(path)
     file.put("a.png", "AB", Answer("a.png", "eosinophil", "AB", 1.0))

@@ -79,7 +79,7 @@ def assert_resumes_to_the_same_bits(
 
 @pytest.mark.slow  # trains four times
 @pytest.mark.ci
-def test_a_traced_run_resumes_to_the_same_bits_under_the_same_keys(
+def test_traced_run_resumes_to_the_same_bits(
     config: TrainConfig,
     tmp_path: Path,
     interrupt: Callable[..., None],
@@ -98,7 +98,7 @@ def test_a_traced_run_resumes_to_the_same_bits_under_the_same_keys(
 
 @pytest.mark.slow  # generates code and compiles it
 @pytest.mark.skipif(bool(missing_compiler()), reason="no C++ compiler")
-def test_a_compiled_run_resumes_to_the_same_bits_under_the_same_keys(
+def test_compiled_run_resumes_to_the_same_bits(
     config: TrainConfig, tmp_path: Path, interrupt: Callable[..., None]
 ) -> None:
     assert_resumes_to_the_same_bits(config, tmp_path, interrupt)

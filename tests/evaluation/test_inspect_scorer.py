@@ -11,7 +11,7 @@ from hf_wbc.evaluation.metrics import score
 from hf_wbc.taxonomy import NAMES
 
 
-def test_the_score_is_that_of_the_metric() -> None:
+def test_score_matches_the_metric() -> None:
     generator = np.random.default_rng(0)
     labels, predictions = generator.integers(0, 9, (2, 200))
     pairs = [(NAMES[a], NAMES[b]) for a, b in zip(labels, predictions, strict=True)]
@@ -34,7 +34,7 @@ def test_the_score_is_that_of_the_metric() -> None:
         ("[1]", "none"),
     ],
 )
-def test_an_answer_names_one_class_or_none(answer: str, name: str) -> None:
+def test_answer_must_name_exactly_one_class(answer: str, name: str) -> None:
     assert parse_class(answer) == name
 
 

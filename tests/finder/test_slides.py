@@ -94,7 +94,7 @@ def test_interrupted_slide_resumes_with_next_tile(slide, tmp_path, monkeypatch):
     assert not set(first) & set(searched)
 
 
-def test_a_dicom_series_is_one_slide_at_its_own_scale(pixels, tmp_path):
+def test_dicom_series_is_one_slide_at_its_own_scale(pixels, tmp_path):
     pytest.importorskip("pydicom", reason="writing DICOM needs the extra test")
     folder = tmp_path / "series"
     first = write_dicom_slide(folder, pixels, UM_PER_PX)
@@ -143,7 +143,7 @@ def peak_megabytes(path):
 
 
 @pytest.mark.slow
-def test_the_memory_of_a_search_does_not_grow_with_the_slide(tmp_path, pixels):
+def test_memory_does_not_grow_with_the_slide(tmp_path, pixels):
     """Slides of 6 and 23 megapixels, 17 and 69 MB decoded, in tiles of 1 megapixel."""
     found = []
     for repeats in ((4, 2, 1), (8, 4, 1)):

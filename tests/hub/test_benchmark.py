@@ -95,7 +95,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         "a: [", "\x00", "a: " + "9" * 5_000, "<<: 3",
     ],
 )  # fmt: skip
-def test_a_hostile_eval_yaml_is_named(
+def test_hostile_eval_yaml_is_rejected(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "eval.yaml").write_text(text)

@@ -41,7 +41,7 @@ def portal(request: Any, hub: Any, monkeypatch: pytest.MonkeyPatch, quick: Any) 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_names_the_login_page(
+def test_command_reports_login_page(
     portal: int, command: str, open_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -67,7 +67,7 @@ def test_doctor_finds_the_login_page(
     assert "login page" in findings["endpoint"].remedy
 
 
-def test_the_page_names_the_login_page(
+def test_page_reports_login_page(
     portal: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("gradio", reason="the page needs the extra app")

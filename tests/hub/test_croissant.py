@@ -20,7 +20,7 @@ def folder(prepared: Any, labs: Any, tmp_path: Path) -> Path:
     return tmp_path / "lab_a"
 
 
-def test_the_metadata_describe_every_column_of_both_configurations(folder: Path) -> None:
+def test_metadata_describes_every_column_of_both_configurations(folder: Path) -> None:
     values = json.loads((folder / "croissant.json").read_text())
     sets = {each["@id"]: each for each in values["recordSet"]}
     assert set(sets) == {"classes", "cropped", "original"}
@@ -37,7 +37,7 @@ def test_on_the_hub_the_hub_makes_them(prepared: Any, labs: Any) -> None:
     assert "croissant.json" not in dataset_publication(prepared["lab_a"], labs["lab_a"], to).files
 
 
-def test_the_library_of_the_format_reads_every_row(folder: Path) -> None:
+def test_mlcroissant_reads_every_row(folder: Path) -> None:
     croissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
     dataset = croissant.Dataset(jsonld=str(folder / "croissant.json"))
     rows = list(dataset.records("cropped"))

@@ -84,7 +84,7 @@ def test_missing_model_is_left_out(
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_fits_and_sorts_in_a_browser(tmp_path: Path, width: int) -> None:
+def test_page_fits_the_window_and_sorts(tmp_path: Path, width: int) -> None:
     folder = write_benchmark(tmp_path)
     page = tmp_path / "index.html"
     page.write_text(leaderboard_page(read_leaderboard(folder)), encoding="utf-8")

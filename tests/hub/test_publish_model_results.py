@@ -34,7 +34,7 @@ def run(runs: Mapping[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(runs["vit"], tmp_path / "run"))
 
 
-def test_the_file_is_valid_and_states_the_score_of_the_record(run: Path, labs: Any) -> None:
+def test_result_file_is_valid_and_states_the_recorded_score(run: Path, labs: Any) -> None:
     files = publication(run, labs)
     assert [path for path in files if path.startswith(".eval_results/")] == [PATH]
     values = yaml.safe_load(read_bytes(files[PATH]))

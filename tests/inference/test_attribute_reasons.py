@@ -39,7 +39,7 @@ def test_only_sure_values_of_reliable_attributes_and_known_classes_are_reasons()
     assert unsure == () and unknown == ()
 
 
-def test_a_head_is_found_beside_its_model_and_no_other(tmp_path: Path) -> None:
+def test_head_is_found_beside_its_own_model_only(tmp_path: Path) -> None:
     toy = shipped("spaces/wbc/toy_model")
     model = Path(shutil.copytree(toy, tmp_path / "model"))
     pretrained = load_trained(str(model))

@@ -133,7 +133,7 @@ def replace_column(table: pa.Table, name: str, values: pa.Array | None) -> pa.Ta
         ("thumbnail", None, "thumbnail"),
     ],
 )
-def test_a_reference_set_of_a_stranger_is_checked(
+def test_untrusted_reference_set_is_validated(
     toy: PretrainedModel, tmp_path: Path, name: str, values: Any, said: str
 ) -> None:
     table = pq.read_table(TOY / REFERENCE_FILE)
@@ -146,7 +146,7 @@ def test_a_reference_set_of_a_stranger_is_checked(
 
 
 @pytest.mark.parametrize("metadata", [None, b"[" * 100_000, b"[]", b'{"version": 1}', b"\xff"])
-def test_the_facts_of_a_reference_set_are_checked(
+def test_reference_set_metadata_is_validated(
     toy: PretrainedModel, tmp_path: Path, metadata: bytes | None
 ) -> None:
     facts = None if metadata is None else {b"hf_wbc": metadata}
@@ -156,7 +156,7 @@ def test_the_facts_of_a_reference_set_are_checked(
         read_reference_set(str(tmp_path), toy)
 
 
-def test_a_reference_set_of_a_billion_rows_is_not_read(
+def test_reference_set_with_a_billion_rows_is_not_read(
     toy: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hf_wbc.inference.gallery.MAX_ROWS", 10)

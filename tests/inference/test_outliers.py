@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_page_and_predict_name_what_the_command_was_shown(
+def test_page_and_predict_name_the_fitted_outliers(
     laboratories: tuple[str, str], tiny_model: str, folder: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -46,7 +46,7 @@ def window() -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_person_labels_on_the_page_and_gives_the_file_back(tmp_path: Path, window: Any) -> None:
+def test_labels_made_in_the_browser_are_read_back(tmp_path: Path, window: Any) -> None:
     rng, path = np.random.default_rng(0), tmp_path / "labels.html"
     names = ["smear 1/a,1.png", "b.png", 'c".png', "d.png", "e.png"]
     squares = {name: rng.integers(0, 255, (28, 28, 3), dtype=np.uint8) for name in names}

@@ -107,13 +107,13 @@ class Planted:
         {"predicted": np.array([Planted()] * 200, object)},
     ],
 )
-def test_a_damaged_baseline_is_named(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_damaged_baseline_is_reported(tmp_path: Path, changes: dict[str, object]) -> None:
     path = damaged(tmp_path / "b.npz", **changes)
     with pytest.raises(ValueError, match=r"b\.npz is not a drift baseline"):
         Baseline.load(path)
 
 
-def test_a_file_that_is_no_baseline_is_named(tmp_path: Path) -> None:
+def test_file_of_another_kind_is_reported(tmp_path: Path) -> None:
     path, content = tmp_path / "b.npz", damaged(tmp_path / "a.npz").read_bytes()
     header = b"\x93NUMPY\x01\x00v\x00" + (
         b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 9), }".ljust(117) + b"\n"
@@ -129,7 +129,7 @@ def test_a_file_that_is_no_baseline_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, float("nan"), -1.0, 5.0])
-def test_an_impossible_rate_of_alarms_is_refused(level: float) -> None:
+def test_invalid_alarm_rate_is_rejected(level: float) -> None:
     with pytest.raises(ValueError, match="level is"):
         drift(baseline(), HOME, REJECTION, "model", level=level)
 

@@ -24,7 +24,7 @@ def test_order_depends_only_on_image_ids() -> None:
     assert order.tolist() != random_order(IDS, seed=1).tolist()
 
 
-def test_the_page_which_knows_no_folders_has_the_same_order() -> None:
+def test_order_does_not_depend_on_folders() -> None:
     in_folders = [f"{'ab'[number % 2]}/{name}" for number, name in enumerate(IDS)]
     assert random_order(in_folders).tolist() == random_order(IDS).tolist()
     twice = [f"{patient}/{name}" for patient in "ab" for name in IDS]

@@ -43,7 +43,7 @@ def test_names_with_signs_of_addresses_come_back(tmp_path: Path, suffix: str) ->
         assert [each.image_id for each in import_answers(path, ODD)] == list(ODD)
 
 
-def test_a_name_that_xml_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_name_invalid_in_xml_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="rename the file"):
         export_cells(tmp_path / "cells.xml", ["a\x1b[1A.png"])
     export_cells(tmp_path / "cells.json", ["a\x1b[1A.png"])
@@ -82,7 +82,7 @@ def test_label_studio_names_readers_in_several_ways(
     assert import_answers(path, IDS) == [Answer("c.png", "monocyte", reader, 4.288)]
 
 
-def test_a_cvat_export_is_read_as_documented(tmp_path: Path) -> None:
+def test_cvat_export_is_read_as_documented(tmp_path: Path) -> None:
     """The layout of docs.cvat.ai/docs/other/xml_format, with a shape beside the tag."""
     path = tmp_path / "annotations.xml"
     path.write_text(
@@ -96,7 +96,7 @@ def test_a_cvat_export_is_read_as_documented(tmp_path: Path) -> None:
     assert import_answers(path, IDS) == [Answer(IDS[0], "basophil", "", None)]
 
 
-def test_an_export_for_cvat_states_every_label_as_a_tag(tmp_path: Path) -> None:
+def test_cvat_export_states_every_label_as_a_tag(tmp_path: Path) -> None:
     path = tmp_path / "cells.xml"
     export_cells(path, IDS, [Answer(IDS[0], "monocyte")])
     root = ElementTree.parse(path).getroot()

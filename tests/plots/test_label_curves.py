@@ -7,7 +7,7 @@ from PIL import Image
 from hf_wbc.plots.label_curves import label_curves
 
 
-def test_a_panel_for_each_laboratory(tmp_path: Path) -> None:
+def test_each_laboratory_gets_a_panel(tmp_path: Path) -> None:
     rows = [
         {
             "laboratory": laboratory, "strategy": strategy, "budget": budget,
