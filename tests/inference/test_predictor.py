@@ -238,7 +238,7 @@ def test_reference_of_other_weights_is_refused(predictor: Predictor, model: str)
 def test_damaged_reference_is_reported(predictor: Predictor, model: str, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "model" / REFERENCE_FILE).write_bytes(b"PAR1 and no more")
-    with pytest.raises(ValueError, match=r"reference\.parquet is damaged"):
+    with pytest.raises(ValueError, match=r"reference\.parquet cannot be used"):
         Predictor.load(str(tmp_path / "model"), runtime="torch")
 
 
