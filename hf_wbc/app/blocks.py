@@ -50,7 +50,8 @@ def build_page(service: Service, sessions: Sessions) -> Any:
     ) as page:
         gr.HTML(fragment("header.html", {"service": service, "title": TITLE}))
         loading = gr.HTML("", elem_id="loading", padding=False, js_on_load=script("live.js"))
-        with gr.Tabs(elem_id="tabs"):
+        # On a phone, the tabs take two rows; none hides in a menu.
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with gr.Tab("One cell", id="one"):
                 one_cell_tab(service, sessions)
             with gr.Tab("Many cells", id="many"):

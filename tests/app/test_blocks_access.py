@@ -11,7 +11,7 @@ SIZES = [
     for width in (1440, 390)
     for scheme in ("light", "dark")
 ]
-TABS = ("One cell", "Many cells", "Does it fit my laboratory?", "About")
+TABS = ("One cell", "Many cells", "Label", "Does it fit my laboratory?", "About")
 UNNAMED = """() => [...document.querySelectorAll('input, select, button, img')].filter(e => {
   if (e.closest('[aria-hidden=true]') || !e.getClientRects().length) return false;
   if (e.tagName === 'IMG') return !e.hasAttribute('alt');

@@ -15,7 +15,7 @@ VIOLATIONS = """async () => (await axe.run(document, { resultTypes: ['violations
   .map(({ id, nodes }) => [
     id, nodes.length, nodes[0].html.slice(0, 160), nodes[0].failureSummary])
 """
-TABS = ("One cell", "Many cells", "Does it fit my laboratory?", "About")
+TABS = ("One cell", "Many cells", "Label", "Does it fit my laboratory?", "About")
 
 
 @pytest.mark.parametrize(
