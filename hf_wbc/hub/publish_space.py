@@ -262,7 +262,12 @@ def _check_card(folder: Path, files: Files) -> None:
         )
     app_file = facts.get("app_file") or _WITHOUT_APP[facts["sdk"]]
     if app_file not in files:
-        raise ValueError(f"{folder / CARD} needs the file {app_file}, which does not exist")
+        needs = (
+            f"names the app_file {app_file}"
+            if facts.get("app_file")
+            else f"has the sdk {facts['sdk']}, which starts from {app_file}"
+        )
+        raise ValueError(f"{folder / CARD} {needs}, which does not exist")
 
 
 def _python(files: Files) -> list[str]:

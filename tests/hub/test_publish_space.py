@@ -168,6 +168,7 @@ def test_metric_is_the_shipped_folder() -> None:
             ("README.md", CARD.replace("app.py", "main.py")),
             "names the app_file main.py, which does not exist",
         ),
+        (("README.md", "---\nsdk: static\n---\n"), "sdk static, .* index.html, .* not exist"),
     ],
 )
 def test_space_that_would_not_start_is_refused(
