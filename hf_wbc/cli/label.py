@@ -57,7 +57,7 @@ def label(
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
     out: Path = Path("labels.csv"),
-    budget: int = 50,
+    budget: int | None = None,
     batch: int = 10,
     add: tuple[Path, ...] = (),
     save: Path | None = None,
@@ -84,7 +84,7 @@ def label(
         model: A run's model folder, or a Hub model `org/name[@revision]`.
         images: A folder of images, a prepared folder or a Hub dataset; several with --simulate.
         out: The labels file (image_id,label,reader,seconds).
-        budget: Number of cells to label in all, at most all there are.
+        budget: Number of cells to label in all; by default 50, or all if there are fewer.
         batch: Number of cells that are chosen together.
         add: Other labels: labels files, exports of Label Studio (.json) or CVAT (.xml).
         save: Folder for the adapted model, a plain transformers model.

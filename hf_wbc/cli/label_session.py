@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelSession", "run_session", "run_simulation", "write_report"]
 
+BUDGET = 50
+"""Number of cells to label where nothing else is said and there are as many."""
+
 
 class LabelSession:
     """One call of `hf-wbc label`.
@@ -48,17 +51,26 @@ class LabelSession:
     """
 
     def __init__(
-        self, learner: Learner, file: LabelsFile, ref: str, options: PredictOptions, budget: int
+        self,
+        learner: Learner,
+        file: LabelsFile,
+        ref: str,
+        options: PredictOptions,
+        budget: int | None = None,
     ) -> None:
         """Continue from the labels in the file.
 
         Raises:
-            ValueError: If the budget is not positive, or a label does not fit the pool.
+            ValueError: If the budget exceeds the pool, or a label does not fit it.
         """
         pool = learner.pool
-        if budget < 1:
-            raise ValueError(f"--budget is {budget}; it must be at least 1")
-        self.learner, self.file, self.budget = learner, file, min(budget, len(pool))
+        budget = min(BUDGET, len(pool)) if budget is None else budget
+        if not 1 <= budget <= len(pool):
+            raise ValueError(
+                f"--budget is {budget}, but {pool.name} has {len(pool)} cells to label; use 1 to "
+                f"{len(pool)}"
+            )
+        self.learner, self.file, self.budget = learner, file, budget
         self._ref, self._options = ref, options
         learner.tell_answers(file.answers)
 
@@ -168,7 +180,7 @@ def run_session(
     mapping: Path | None,
     cache: Path,
     options: PredictOptions,
-    budget: int,
+    budget: int | None,
     learning: "LearningOptions",
 ) -> LabelSession:
     """Open a folder or dataset, and its labels file."""

@@ -52,7 +52,7 @@ GROUPS = {
         "demo": "Start a web page that classifies the cells in uploaded images.",
     },
     "Publish, and check the machine": {
-        "publish": "Publish a dataset, a model, the metric, a Space, a study or a leaderboard.",
+        "publish": "Publish a dataset, model, metric, Space, study or leaderboard.",
         "submit": "Score a model on a benchmark dataset, and submit the score.",
         "doctor": "Check versions, disk, memory, CPU, GPU, and access to the Hub.",
     },

@@ -29,7 +29,7 @@ def publish(
     model: str | None = None,
     collection: str | None = None,
 ) -> None:
-    """Publish a dataset, a model, the metric, a Space, a study or a leaderboard.
+    """Publish a dataset, model, metric, Space, study or leaderboard.
 
     Example: hf-wbc publish model runs/RUN --to org/wbc-vit --license apache-2.0
 

@@ -103,6 +103,7 @@ def test_terminal_prompts_cell_by_cell(
     ("more", "words"),
     [
         (["--budget", "500"], ("500", "66")),
+        (["--budget", "0"], ("--budget is 0", "66")),
         (["--strategy", "margins"], ("margin",)),
         (["--out", "labels.txt"], (".csv",)),
         (["another_folder"], ("2 folders", "--simulate")),
@@ -120,6 +121,19 @@ def test_misuse_is_reported(
     assert main(["label", *laboratory, *more, "--cache", str(tmp_path), *SMALL]) == 1
     message = capsys.readouterr().err
     assert all(word in message for word in words)
+
+
+def test_default_budget_is_at_most_all_cells(
+    laboratory: tuple[str, str],
+    make_domain: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    counts = {"train": 1, "validation": 1, "test": 1}
+    make_domain(tmp_path / "few", name="few", num_per_class=counts)
+    common = ["--out", str(tmp_path / "labels.csv"), "--cache", str(tmp_path), *SMALL]
+    assert main(["label", laboratory[0], str(tmp_path / "few"), *common]) == 0
+    assert "0 of 22 are done" in capsys.readouterr().out
 
 
 def test_simulated_readers_print_learning_curve(
