@@ -2,9 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from hf_wbc.escape import print_plain
 
@@ -21,7 +18,7 @@ def demo(
     labels: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
-    mcp: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    mcp: bool = False,
 ) -> None:
     """Start a web page that classifies the cells in uploaded images.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -129,7 +130,7 @@ def _read(path: Path, pretrained: PretrainedModel) -> ReferenceSet:
         if metadata.get("head_sha256") != head_digest(pretrained.classifier):
             raise ValueError("it belongs to other weights than the model's")
         train, validation = (
-            table.filter(pa.compute.equal(table["split"], each)) for each in ("train", "validation")
+            table.filter(pc.equal(table["split"], each)) for each in ("train", "validation")
         )
         kinds = [OutlierKind.from_dict(each, num_features) for each in metadata.pop(OUTLIERS, [])]
         metadata["outliers"] = {kind.name: kind.recall for kind in kinds}

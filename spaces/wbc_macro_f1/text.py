@@ -4,8 +4,20 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["csv_rows", "did_you_mean", "duration", "shorten_list", "with_spaces"]
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+__all__ = [
+    "MAX_YAML", "csv_rows", "did_you_mean", "duration", "parse_xml", "parse_yaml", "shorten_list",
+    "with_spaces",
+]  # fmt: skip
+
+MAX_YAML = 2**16
+"""Most characters of a YAML text; eval.yaml and front matters have about a thousand."""
+
+MAX_BRACKETS = 1000
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -25,7 +37,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def csv_rows(
-    data: bytes, name: str, columns: Collection[str]
+    data: bytes, name: str, columns: Collection[str], delimiter: str = ","
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
     """Yield the line number and the cells of each row of a CSV table.
 
@@ -35,6 +47,7 @@ def csv_rows(
         data: A comma-separated UTF-8 table whose first line names the columns.
         name: The file's name, for error messages.
         columns: Required columns; others are allowed.
+        delimiter: What separates the cells.
 
     Raises:
         ValueError: If `data` is anything else; the message names the file and the line.
@@ -45,7 +58,7 @@ def csv_rows(
         raise ValueError(
             f"{name} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
         ) from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
         header = [title.strip() for title in next(reader, [])]
         if missing := [column for column in columns if column not in header]:
@@ -68,6 +81,59 @@ def csv_rows(
             yield reader.line_num, dict(row)
     except csv.Error as error:
         raise ValueError(f"{name}, line {reader.line_num}: {error}; fix the line") from error
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """Parse a short YAML text from anyone.
+
+    Aliases are refused: a few hundred bytes of them stand for gigabytes once they are printed.
+
+    Args:
+        text: The text.
+        name: What it is, for error messages.
+
+    Raises:
+        ValueError: If it is no YAML, too long, nested too deeply, or has aliases.
+    """
+    import yaml
+
+    if len(text) > MAX_YAML:
+        raise ValueError(f"{name} has more than {MAX_YAML:,} characters; shorten it")
+    if text.count("[") + text.count("{") > MAX_BRACKETS:  # seconds for each ten thousand
+        raise ValueError(f"{name} has more than {MAX_BRACKETS:,} opening brackets; shorten it")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError(f"{name} has aliases (*name), which are not supported; write them out")
+        return yaml.safe_load(text)
+    except (AttributeError, LookupError, RecursionError, TypeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())[:200]  # explicit tags lead to errors of many types
+        raise ValueError(f"{name} is damaged: {said}") from error
+    except ValueError as error:
+        found = str(error)[:200]
+        raise ValueError(found if found.startswith(name) else f"{name}: {found}") from error
+
+
+def parse_xml(data: bytes, name: str) -> "Element":
+    """Parse XML from anyone, without entities, which can expand without end.
+
+    Args:
+        data: XML in UTF-8.
+        name: What it is, for error messages.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    from xml.etree import ElementTree
+
+    try:  # in another encoding, entities would not be seen
+        text = data.decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it has null characters")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            raise ValueError("it declares a document type or entities; remove them")
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f"{name} is not XML in UTF-8 ({error}); export it again") from error
 
 
 def shorten_list(values: Collection[object], num: int = 5) -> str:
