@@ -53,7 +53,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that need a running page, and move the rooms in FIRST to the front."""
     for item in items:
-        if SERVER in getattr(item, "fixturenames", ()):
+        uses_server = SERVER in getattr(item, "fixturenames", ())
+        if uses_server and item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.ci)
 
