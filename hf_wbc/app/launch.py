@@ -13,6 +13,7 @@ from hf_wbc.data.proxies import direct_loopback, without_proxies
 from hf_wbc.records import remove, remove_abandoned, temporary_sibling
 
 if TYPE_CHECKING:
+    from gradio import Blocks
     from starlette.middleware import Middleware
 
     from hf_wbc.app.limits import Limits
@@ -116,6 +117,7 @@ def launch(service: "Service", host: str, port: int | None, mcp: bool = False) -
     limits = service.limits
     sessions = Sessions(limits)
     page = build_page(service, sessions)
+    keep_messages(page)
     direct_loopback(os.environ, host)
     try:
         with without_proxies(os.environ):  # Gradio asks the page whether it is up
@@ -145,6 +147,25 @@ def launch(service: "Service", host: str, port: int | None, mcp: bool = False) -
             f"port {port} of {host} is taken, or may not be opened; choose another --port"
         ) from error
     return page, url
+
+
+def keep_messages(page: "Blocks") -> None:
+    """Let events be answered whose session Gradio has dropped.
+
+    Gradio keeps the messages of 2,000 sessions. If an event of an older one still waits, the only
+    task that runs events ends with a KeyError, and nobody is answered from then on.
+    """
+    from asyncio import Queue
+
+    from gradio.utils import LRUCache
+
+    class Messages(LRUCache[str, Queue[Any]]):
+        def __missing__(self, session: str) -> Queue[Any]:
+            self[session] = Queue()
+            return self[session]
+
+    events = page._queue
+    events.pending_messages_per_session = Messages(events.pending_messages_per_session.max_size)
 
 
 def _middleware(limits: "Limits") -> list["Middleware"]:

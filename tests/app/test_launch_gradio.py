@@ -72,3 +72,29 @@ def test_gradio_pin_allows_only_tested_minor_version() -> None:
     assert not gradio.specifier.contains(f"{major}.{int(minor) + 1}.0"), (
         "its next minor is untested"
     )
+
+
+def test_waiting_event_of_a_dropped_session_gets_its_messages() -> None:
+    """Gradio drops the oldest sessions; without `keep_messages`, its queue would end there."""
+    from asyncio import Queue
+    from types import SimpleNamespace
+
+    from gradio.server_messages import EstimationMessage
+
+    from hf_wbc.app.launch import keep_messages
+
+    page = gr.Blocks().queue()
+    events, waiting = page._queue, SimpleNamespace(alive=True, session_hash="old", _id="1")
+    for keeps in (False, True):
+        if keeps:
+            keep_messages(page)
+        messages = events.pending_messages_per_session
+        for session in ("old", *map(str, range(messages.max_size))):
+            messages[session] = Queue()
+        assert "old" not in messages and len(messages) == messages.max_size
+        if not keeps:
+            with pytest.raises(KeyError):
+                events.send_message(waiting, EstimationMessage(queue_size=1))
+            continue
+        events.send_message(waiting, EstimationMessage(queue_size=1))
+        assert messages["old"].qsize() == 1 and len(messages) == messages.max_size
