@@ -9,6 +9,7 @@ import io
 import tempfile
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -242,11 +243,11 @@ def _embed(predictor: "Predictor", names: tuple[str, ...], squares: NDArray[np.u
 
 def unique_names(pictures: Sequence[UploadedImage]) -> dict[str, UploadedImage]:
     """Return images by name; names that stand for several images get a part of the digest."""
-    names = [picture.name for picture in pictures]
+    times = Counter(picture.name for picture in pictures)
     found = {}
     for picture in sorted(pictures, key=lambda each: (each.name, each.digest)):
         name = Path(picture.name)
-        if names.count(picture.name) > 1:
+        if times[picture.name] > 1:
             name = Path(f"{name.stem}-{picture.digest[:8]}{name.suffix}")
         found[str(name)] = picture
     return found

@@ -1,11 +1,10 @@
 """Isolate uploads from each other, and block routes that the page never uses.
 
 Gradio names an upload's folder by its content, so two visitors with the same image share a file,
-and
-deleting it for one deletes it for the other. `UploadIsolation` gives each request its own folder.
+and deleting it for one deletes it for the other. `UploadIsolation` gives each request its own folder.
 `BlockedRoutes` closes Gradio's routes that the page does not use, `BodyLimit` bounds what a client
-can make the server hold in memory, and
-`MalformedRequests` answers requests that Gradio cannot handle.
+can make the server hold in memory, and `MalformedRequests` answers requests that Gradio cannot
+handle.
 """
 
 import logging
@@ -178,7 +177,7 @@ class BodyLimit:
             return
         from starlette.responses import PlainTextResponse
 
-        num_bytes, has_started = 0, False
+        num_bytes, sender = 0, _Sender(send)
 
         async def counted() -> "Message":
             nonlocal num_bytes
@@ -188,18 +187,24 @@ class BodyLimit:
                 raise _BodyTooLarge
             return message
 
-        async def watched(message: "Message") -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
         try:
-            await self.app(scope, counted, watched)
+            await self.app(scope, counted, sender)
         except _BodyTooLarge:
-            if has_started:
+            if sender.has_started:
                 raise
             response = PlainTextResponse("the request is too large", status_code=413)
             await response(scope, receive, send)
+
+
+class _Sender:
+    """Send messages, and note whether a response has started."""
+
+    def __init__(self, send: "Send") -> None:
+        self.send, self.has_started = send, False
+
+    async def __call__(self, message: "Message") -> None:
+        self.has_started = True
+        await self.send(message)
 
 
 class _BodyTooLarge(Exception):
@@ -229,17 +234,11 @@ class MalformedRequests:
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Pass a request on; answer 404 or 400 if that fails before a response starts."""
-        has_started = False
-
-        async def watched(message: "Message") -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
+        sender = _Sender(send)
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, sender)
         except Exception as error:
-            if has_started or scope["type"] != "http":
+            if sender.has_started or scope["type"] != "http":
                 raise
             from starlette.responses import JSONResponse
 

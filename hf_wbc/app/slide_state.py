@@ -120,8 +120,7 @@ class Slide:
     def answered(self, reading: SlidePredictions) -> "Slide":
         """Add predictions; images without one stay pending and keep their corrections.
 
-        If fields are among the images, what nobody has seen yet is numbered anew, so that the cells
-        of a field follow each other.
+        Images that nobody has seen yet get new numbers, so that those of a field are consecutive.
         """
         known = (
             {} if reading.replaces_all else {case.number: case.prediction for case in self.cases}

@@ -10,7 +10,6 @@ docs/benchmark.md. The same files are a leaderboard:
     hf-wbc publish leaderboard docs/benchmark --to ./build/leaderboard
 """
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +39,8 @@ NUM_PATIENTS, CELLS_OF_PATIENT = 60, 40
 IMMATURE = ("promyelocyte", "myelocyte", "metamyelocyte", "neutrophil_banded")
 SHARES = {"left shift": 0.30, "no left shift": 0.12}
 """Mean share of immature granulocytes and bands in the drawn patients."""
-_BLOCK = re.compile(r"(<!-- benchmark -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
+MARKS = ("<!-- benchmark -->", "<!-- /benchmark -->")
+"""Lines of a page before and after the table."""
 
 
 def measure(
@@ -174,10 +174,11 @@ def render() -> None:
 
 def with_table(text: str) -> str:
     """Replace the table between its marks in a page."""
+    from hf_wbc.comparison.laboratory_table import replace_tables
     from hf_wbc.hub.leaderboard import markdown_table, read_leaderboard
 
     table = markdown_table(read_leaderboard(FOLDER), NAMES)
-    return _BLOCK.sub(lambda match: match[1] + table + match[2], text)
+    return replace_tables(text, table.rstrip("\n"), *MARKS)
 
 
 if __name__ == "__main__":

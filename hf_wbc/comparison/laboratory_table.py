@@ -36,17 +36,17 @@ def render_tables(scores: Sequence[LaboratoryScore]) -> str:
     return "\n\n".join(_table(protocol, found) for protocol, found in protocols.items())
 
 
-def replace_tables(text: str, tables: str) -> str:
-    """Return a page with the tables between its marks replaced.
+def replace_tables(text: str, tables: str, start: str = START, end: str = END) -> str:
+    """Return a page with the tables between two marks replaced.
 
     Raises:
         ValueError: If the page lacks a mark.
     """
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"the page has no line {START if not start else END}")
-    return f"{before}{START}\n{tables}\n{END}{after}"
+    before, has_start, rest = text.partition(start)
+    _, has_end, after = rest.partition(end)
+    if not has_start or not has_end:
+        raise ValueError(f"the page has no line {end if has_start else start}")
+    return f"{before}{start}\n{tables}\n{end}{after}"
 
 
 def _protocol(score: LaboratoryScore) -> Protocol:

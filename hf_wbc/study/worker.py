@@ -45,8 +45,7 @@ class WorkerEnvironment:
 class Worker:
     """Handle of a worker process.
 
-    The process is not a daemon, which could not start the processes that decode images. Whoever
-    makes a worker has to call `end`.
+    The process starts others that decode images, so it cannot be a daemon: call `end` to stop it.
     """
 
     def __init__(self, environment: WorkerEnvironment) -> None:
