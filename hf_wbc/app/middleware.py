@@ -1,10 +1,10 @@
 """Isolate uploads from each other, and block routes that the page never uses.
 
 Gradio names an upload's folder by its content, so two visitors with the same image share a file,
-and deleting it for one deletes it for the other. `UploadIsolation` gives each request its own folder.
-`BlockedRoutes` closes Gradio's routes that the page does not use, `BodyLimit` bounds what a client
-can make the server hold in memory, and `MalformedRequests` answers requests that Gradio cannot
-handle.
+and deleting it for one deletes it for the other. `UploadIsolation` gives each request its own
+folder. `BlockedRoutes` closes Gradio's routes that the page does not use, `BodyLimit` bounds what a
+client can make the server hold in memory, and `MalformedRequests` answers requests that Gradio
+cannot handle.
 """
 
 import logging
