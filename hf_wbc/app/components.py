@@ -22,8 +22,11 @@ from hf_wbc.app.service import Service
 from hf_wbc.app.uploads import UploadedFile
 from hf_wbc.escape import public_message
 
-AT_ONCE = 2
-"""Concurrent predictions; other requests wait in the queue."""
+AT_ONCE = 3
+"""Concurrent requests that use the model; others wait in the queue.
+
+One more than the processes that read uploads: while two are read, another is classified.
+"""
 
 
 @dataclass

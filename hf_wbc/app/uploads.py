@@ -5,7 +5,9 @@ file formats. Each file is read in a worker process with limits of time and memo
 them can stop the page or take the other files with it.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +32,12 @@ __all__ = [
 
 NUM_WORKERS = 2
 """Uploads that are read at a time."""
+TURN_SECONDS = 1.0
+"""Time after which the next upload is read, in turn.
+
+Reading one upload after another lets the first be classified while the others are read. If uploads
+took turns after each file, all of them would be read late and then wait for the model together.
+"""
 MAX_EXCEEDED = 8
 """Files of one upload that may exceed the limits of a worker; then the rest is refused."""
 Run = Callable[..., Any]
@@ -62,6 +70,12 @@ def start_workers() -> None:
     _workers().run(len, b"")
 
 
+@cache
+def _readers() -> ThreadPoolExecutor:
+    """Threads that wait for the worker processes; uploads have their turns in order."""
+    return ThreadPoolExecutor(NUM_WORKERS, "read-uploads")
+
+
 def _in_worker(function: Run, *args: Any) -> Any:
     return _workers().run(function, *args)
 
@@ -80,19 +94,46 @@ def read_uploads(
     """
     if len(given) > limits.num_cells:
         return Uploads(refused=(RejectedFile(f"{len(given):,} files", too_many(limits)),))
-    pictures: list[UploadedImage] = []
-    refused: list[RejectedFile] = []
-    num_bytes = 0
-    for one in _each(given, limits, run, measures):
+    items = [*_in_turns(_within_limits(_each(given, limits, run, measures), limits))]
+    return Uploads(
+        tuple(one for one in items if isinstance(one, UploadedImage)),
+        tuple(one for one in items if isinstance(one, RejectedFile)),
+    )
+
+
+def _within_limits(
+    items: Iterable[UploadedImage | RejectedFile], limits: Limits
+) -> Iterator[UploadedImage | RejectedFile]:
+    """Yield the items until the images exceed the limits of one upload."""
+    num_images = num_bytes = 0
+    for one in items:
         if isinstance(one, UploadedImage):
-            num_bytes += one.pixels.nbytes
-            if num_bytes > limits.total_bytes or len(pictures) == limits.num_cells:
-                refused.append(RejectedFile(one.name, f"it and what follows: {too_many(limits)}"))
-                break
-            pictures.append(one)
-        else:
-            refused.append(one)
-    return Uploads(tuple(pictures), tuple(refused))
+            num_images, num_bytes = num_images + 1, num_bytes + one.pixels.nbytes
+            if num_bytes > limits.total_bytes or num_images > limits.num_cells:
+                yield RejectedFile(one.name, f"it and what follows: {too_many(limits)}")
+                return
+        yield one
+
+
+def _in_turns(
+    items: Iterator[UploadedImage | RejectedFile],
+) -> Iterator[UploadedImage | RejectedFile]:
+    """Yield the items, which are computed in turns with those of other uploads."""
+    while turn := _readers().submit(_one_turn, items).result():
+        yield from turn
+
+
+def _one_turn(
+    items: Iterator[UploadedImage | RejectedFile],
+) -> list[UploadedImage | RejectedFile]:
+    """Return the next items, as many as one turn allows but at least one; [] at the end."""
+    end = time.monotonic() + TURN_SECONDS
+    found = []
+    for item in items:
+        found.append(item)
+        if time.monotonic() > end:
+            break
+    return found
 
 
 def _each(

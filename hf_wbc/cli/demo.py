@@ -1,5 +1,6 @@
 """`hf-wbc demo`: run the web page on this machine with your own model."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from hf_wbc.escape import print_plain
 LABORATORIES = ("acevedo_20", "matek_19", "mll_23", "wbc_1")
 """Sources whose scale can be selected by name."""
 MAX_PORT = 65535
+THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Environment of the libraries, so that threads without work leave the processors to others'
+requests. It does not change what the user has set."""
 
 
 def demo(
@@ -39,6 +43,9 @@ def demo(
         port: Port to serve on; 0 selects a free one.
         mcp: Also offer the page to assistants as a server of the Model Context Protocol.
     """
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)  # the libraries read it when they load
+
     from dataclasses import replace
 
     import dataset_scripts

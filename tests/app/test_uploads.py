@@ -4,8 +4,11 @@ import io
 import os
 import signal
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from support import app_files as files
 
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.upload_reader import MEASURED_PIXELS, UploadedImage, read_part
-from hf_wbc.app.uploads import read_uploads, remove_all, shown_name
+from hf_wbc.app.uploads import NUM_WORKERS, read_uploads, remove_all, shown_name
 from hf_wbc.data.decode_worker import DecodeWorkers
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.data.red_cells import red_cell_diameters
@@ -114,6 +117,31 @@ def test_decoder_exception_does_not_affect_other_files(
     found = read_uploads(given, run=lambda function, *args: function(*args))
     assert [picture.name for picture in found.pictures] == ["a.png", "d.png"]
     assert [one.name for one in found.refused] == ["b.png", "c.zip: 1.png"]
+
+
+def test_uploads_are_read_one_after_another(tmp_path: Path) -> None:
+    """With turns of one file, all uploads would be read late and then wait for the model."""
+    uploads = [f"upload{number}" for number in range(2 * NUM_WORKERS)]
+    files_read: list[str] = []
+    barrier = Barrier(len(uploads))
+
+    def run(function: Any, path: Path, name: str, *args: Any) -> Any:
+        files_read.append(name.partition("-")[0])
+        time.sleep(0.005)
+        return function(path, name, *args)
+
+    def read(upload: str) -> int:
+        data = {f"{upload}-{i}.png": files.encoded() for i in range(8)}
+        given = files.give(tmp_path / upload, data)
+        barrier.wait(timeout=60)
+        return len(read_uploads(given, run=run).pictures)
+
+    with ThreadPoolExecutor(len(uploads)) as pool:
+        assert [*pool.map(read, uploads)] == [8] * len(uploads)
+    begun = [set(files_read[: i + 1]) for i in range(len(files_read))]
+    unfinished = [set(files_read[i:]) for i in range(len(files_read))]
+    at_once = [len(a & b) for a, b in zip(begun, unfinished, strict=True)]
+    assert max(at_once) == NUM_WORKERS
 
 
 def end_the_process(path: Path, *_: object) -> object:
