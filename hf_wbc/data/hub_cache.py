@@ -5,6 +5,7 @@ the cache alone is used only if HF_HUB_OFFLINE is set, so that a branch that has
 endpoint does not go unnoticed.
 """
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ OWN_AUTHORITY = "set SSL_CERT_FILE to the certificate of your own authority"
 """Remedy for an untrusted certificate."""
 NOT_OF_A_HUB = (json.JSONDecodeError, LookupError, TypeError, AttributeError)
 """What the Hub's client raises for a response that is not JSON, or of another shape."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -48,7 +50,8 @@ def fetch_snapshot(
 
     Raises:
         ValueError: If the files cannot be fetched. The message refers to the repository as "it" and
-            says what is wrong (name, revision, token, network, or offline cache) and what to do.
+            says what is wrong (name, revision, token, network, offline cache, or disk) and what to
+            do.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -74,6 +77,12 @@ def _why(error: Exception, revision: str | None) -> str:
 
     detail, endpoint = " ".join(str(error).split()), constants.ENDPOINT
     status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, OSError) and (error.errno in _FULL or error.filename):  # of the disk
+        remedy = "free some space there" if error.errno in _FULL else "allow writing there"
+        return (
+            f"the cache {constants.HF_HUB_CACHE} cannot be written ({error.strerror}); {remedy}, "
+            "or set HF_HOME to another folder"
+        )
     if isinstance(error, errors.HFValidationError):
         return f"the name is not valid ({detail}); give org/name or org/name@revision"
     if constants.HF_HUB_OFFLINE:

@@ -1,6 +1,8 @@
 """Endpoint, certificate, and offline mode are respected, and no other host is contacted."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -151,6 +153,24 @@ def test_hub_failure_is_an_error_and_not_a_cache_lookup(
     log_in("bob")
     with pytest.raises(ValueError, match="is private and your token has no access"):
         load_split("lab/wbc-lab-a", "train")
+
+
+def test_cache_that_cannot_be_written_is_not_a_network_error(
+    published: None, hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"the cache .*file cannot be written .* set HF_HOME"):
+        load_split("lab/wbc-lab-a", "train")
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    with pytest.raises(ValueError, match=r"the cache .* free some space there") as caught:
+        load_split("lab/wbc-lab-a", "train")
+    assert "network" not in str(caught.value)
 
 
 def test_reason_for_denied_access_is_reported(
