@@ -59,7 +59,8 @@ def keep_private() -> Iterator[Path]:
     try:
         folder.mkdir(mode=0o700)
         os.environ.update(PRIVATE, GRADIO_TEMP_DIR=str(folder))
-        _import_gradio()
+        with without_proxies(os.environ):  # Gradio creates clients when it is imported
+            _import_gradio()
         yield folder
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -75,6 +75,19 @@ def crowd(url: str) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.ci
+def test_page_answers_in_spite_of_proxies(serve: Callable[..., Any]) -> None:
+    """Gradio's import alone fails with a SOCKS proxy, unless the package socksio is installed."""
+    import httpx
+
+    proxies = {"ALL_PROXY": "socks5://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    command = sys.executable, "-c", DEMO, "demo", "--model", str(shipped(TOY)), "--port", "0"
+    url = serve(*command, **proxies).url
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(f"{url}/gradio_api/info", timeout=120).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.ci
 def test_early_visitors_wait_for_model(
     serve: Callable[..., Any], open_window: Callable[..., Any]
 ) -> None:
