@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_wbc.data.image_io import ImageFault, decode_rgb
+from hf_wbc.data.nucleus import shrunk
 from hf_wbc.plots.html import data_uri
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def percent(value: float) -> str:
 
 
 WHOLE_PX, SQUARE_PX, CARD_PX = 720, 320, 144
+REDUCED = 3
+"""Size from which an image is first reduced by averaging, relative to the shown size."""
 HEAT = (255, 106, 0)
 
 
@@ -106,6 +109,9 @@ def full_image(pixels: NDArray[np.uint8]) -> str:
 
 def picture_uri(pixels: NDArray[np.uint8], most_px: int) -> str:
     """An image as a data URI, at most `most_px` wide and high."""
+    step = max(pixels.shape[:2]) / (REDUCED * most_px)
+    if step > 1:  # Pillow would copy all of it
+        pixels = shrunk(pixels, step).round().astype(np.uint8)
     return _uri(Image.fromarray(np.ascontiguousarray(pixels)), most_px)
 
 

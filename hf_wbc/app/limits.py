@@ -9,14 +9,17 @@ class Limits:
 
     num_cells: int = 1000
     """Images per upload: files, members of a zip, pages of a TIFF."""
-    file_bytes: int = 64 * 2**20
-    """Size of one file; a zip may be as large as a whole upload."""
-    total_bytes: int = 192 * 2**20
-    """Size of one upload, unpacked; also what one session keeps in memory."""
+    file_bytes: int = 320 * 2**20
+    """Size of one file: an uncompressed field of `num_pixels` has 300 MB. A zip may be as large as
+    a whole upload."""
+    total_bytes: int = 384 * 2**20
+    """Size of one upload, unpacked; also what one session keeps."""
     held_bytes: int = 2 * 2**30
-    """Memory of all sessions together, and disk space of all pending uploads."""
-    num_pixels: int = 16_000_000
-    """Pixels of one image; the image of one cell has about 10^5."""
+    """Images of all sessions together, and disk space of all pending uploads."""
+    num_pixels: int = 100_000_000
+    """Pixels of one image: a large field of view; the image of one cell has about 10^5."""
+    stored_pixels: int = 4_000_000
+    """Pixels from which an image is kept in a file without a name rather than in memory."""
     seconds: float = 240.0
     """Time for the predictions of one upload; the remaining cells wait for the next request."""
     num_waiting: int = 200

@@ -18,7 +18,14 @@ from hf_wbc.app.run_scores import load_run_record
 from hf_wbc.app.scale_input import parse_scale
 from hf_wbc.app.slide_scale import MeasuredImages
 from hf_wbc.app.slide_state import Slide, SlidePredictions
-from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_uploads, remove_all
+from hf_wbc.app.uploads import (
+    RejectedFile,
+    UploadedFile,
+    UploadedImage,
+    Uploads,
+    read_uploads,
+    remove_all,
+)
 from hf_wbc.data.scale import ScaleEstimate, estimate_scale
 from hf_wbc.evaluation.smear_limits import ReferenceRange, SmearLimits, load_limits, load_ranges
 
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from hf_wbc.inference.cell_prediction import CellPrediction
     from hf_wbc.inference.predictor import Predictor
 
+    FieldCells = tuple[tuple[UploadedImage, CellPrediction], ...]
     Loaded = tuple[Predictor, Mapping[str, Any] | None]
 
 
@@ -211,9 +219,9 @@ class Service:
         report(len(found), len(todo))
         predictions = {one.number: prediction for one, prediction in zip(todo, found, strict=False)}
         estimate = scale if isinstance(scale, ScaleEstimate) else None
-        cells = self._cells_of_fields(slide, predictions, scale)
+        cells, refused = self._cells_of_fields(slide, predictions, scale, report)
         return SlidePredictions(
-            predictions, replaces_all, estimate, cells, again, measured.notes(um)
+            predictions, replaces_all, estimate, cells, again, measured.notes(um), refused
         )
 
     def predict_pictures(
@@ -225,13 +233,18 @@ class Service:
         return self.predictor.predict([one.pixels for one in pictures], scale, is_found, nuclei)
 
     def predict_field(
-        self, picture: UploadedImage, scale: float | ScaleEstimate, at_most: int
-    ) -> "tuple[tuple[UploadedImage, CellPrediction], ...]":
+        self,
+        picture: UploadedImage,
+        scale: float | ScaleEstimate,
+        at_most: int,
+        report: Report = lambda done, total: None,
+    ) -> "FieldCells":
         """Find and predict the cells of a field of view, at most `at_most` of them."""
         um = scale.um_per_px if isinstance(scale, ScaleEstimate) else scale
         cells = cells_of_field(picture, um)[:at_most]
         found: list[CellPrediction] = []
         for start in range(0, len(cells), BATCH):
+            report(start, len(cells))
             found += self.predict_pictures(cells[start : start + BATCH], scale)
         return tuple(zip(cells, found, strict=True))
 
@@ -240,19 +253,29 @@ class Service:
         slide: Slide,
         predictions: "Mapping[int, CellPrediction]",
         scale: float | ScaleEstimate,
-    ) -> "dict[int, tuple[tuple[UploadedImage, CellPrediction], ...]]":
-        """Find and predict the cells of the images that do not show one cell."""
+        report: Report,
+    ) -> "tuple[dict[int, FieldCells], tuple[RejectedFile, ...]]":
+        """Find and predict the cells of the images that do not show one cell.
+
+        Returns:
+            The cells by number of the image, and the fields with more cells than a sample can hold.
+        """
         from hf_wbc.inference.cell_prediction import is_field
 
         found = {}
+        refused = []
         room = self.limits.num_cells - len(slide.every)
         for one in slide.every:
             prediction = predictions.get(one.number)
             if prediction is None or one.picture.origin or not is_field(prediction.warnings):
                 continue
-            found[one.number] = self.predict_field(one.picture, scale, room + 1)
+            cells = self.predict_field(one.picture, scale, room + 2, report)
+            if len(cells) > room + 1:
+                why = f"a sample holds {self.limits.num_cells:,} cells; further ones are left out"
+                refused.append(RejectedFile(one.picture.name, why))
+            found[one.number] = cells[: room + 1]
             room -= max(len(found[one.number]) - 1, 0)
-        return found
+        return found, tuple(refused)
 
 
 def model_title(model: str) -> str:

@@ -56,6 +56,8 @@ class SlidePredictions:
     """By number of a cell found in a field: its crop at the new scale."""
     scale_notes: tuple[str, ...] = ()
     """Reasons to doubt that all images have this scale."""
+    refused: tuple[RejectedFile, ...] = ()
+    """Fields with more cells than a sample can hold."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ class Slide:
                 cases.append(SlideCell(next(numbers) if place else number, picture, prediction))
         return replace(
             self,
+            refused=(*self.refused, *reading.refused),
             estimate=reading.estimate,
             scale_notes=reading.scale_notes,
             cases=tuple(sorted(cases, key=lambda one: one.number)),

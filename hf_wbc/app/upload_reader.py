@@ -5,9 +5,14 @@ disk, and only pixels are read: names of patients, places and times in the metad
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import chain, islice
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Self
 from unicodedata import category
 
 import numpy as np
@@ -26,15 +31,18 @@ Pixels = NDArray[np.uint8]
 NAME_CHARACTERS = 120
 MEASURED_PIXELS = 2**20
 """Largest image that is measured where it is read, within the time limit of one file."""
+STORED = "pixels-"
+"""Start of the names of files that hold pixels."""
 _ZIP = b"PK\x03\x04"
 _SAVE = "save the picture as 8-bit color PNG or JPEG"
+_SMALLER = "save it as JPEG or PNG, or cut it into parts"
 _DAMAGED = "truncated or damaged"
 # Part of the image reader's message, and the message to show instead.
 _PLAIN = (
     ("zero bytes", "the file is empty; export it again"),
     ("several pages", f"an animation or several pictures; {_SAVE}"),
     ("bits per channel", "{reason} are not supported; save the picture with 8 bits per channel"),
-    ("too large", "too many pixels for this page; cut it into parts, or use `hf-wbc find`"),
+    ("too large", "more than 100 megapixels; cut it into parts, or use `hf-wbc find` for slides"),
     ("too long", f"the picture takes too long to decode; {_SAVE}"),
     ("HEIC", "a HEIC photo from a phone; set the camera to JPEG"),
     (_DAMAGED, "the file is damaged or incomplete; export it again"),
@@ -83,6 +91,12 @@ class UploadedImage:
         """Diameters of the round red cells in pixels, which show the scale."""
         return red_cell_diameters(self.pixels)
 
+    def with_pixels(self, pixels: Pixels) -> "UploadedImage":
+        """Return the same image with its pixels in another place; the digest is not computed."""
+        other = copy(self)
+        object.__setattr__(other, "pixels", pixels)
+        return other
+
     def measured(self) -> "UploadedImage":
         """Measure here what shows the scale, unless the image is much larger than a cell's."""
         if self.pixels.shape[0] * self.pixels.shape[1] <= MEASURED_PIXELS:
@@ -96,11 +110,43 @@ class UploadedImage:
 
 
 @dataclass(frozen=True)
+class StoredImage:
+    """A large image on its way from a worker process, which has written the pixels to a file.
+
+    The page maps the file: what it does not read takes no memory.
+    """
+
+    image: UploadedImage
+    """The image without pixels."""
+    path: Path
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: UploadedImage, folder: Path) -> Self:
+        """Write the pixels of an image to a new file."""
+        with NamedTemporaryFile(dir=folder, prefix=STORED, delete=False) as file:
+            file.write(np.ascontiguousarray(image.pixels).data)
+        empty = image.with_pixels(np.empty((0, 0, 3), np.uint8))
+        return cls(empty, Path(file.name), image.pixels.shape)
+
+    def mapped(self) -> UploadedImage:
+        """Map the file, and remove its name: it is deleted with the last array that uses it."""
+        pixels = np.memmap(self.path, np.uint8, "r", shape=self.shape)
+        with suppress(OSError):  # where a file in use keeps its name, the folder is deleted later
+            self.path.unlink()
+        return self.image.with_pixels(pixels)
+
+
+@dataclass(frozen=True)
 class RejectedFile:
     """A file, or a part of one, that cannot be used, with the reason."""
 
     name: str
     why: str
+
+
+Found = UploadedImage | StoredImage | RejectedFile
+"""What is read from a file, as a worker process returns it."""
 
 
 def list_parts(path: Path, name: str, limits: Limits) -> tuple[str | None, ...] | RejectedFile:
@@ -110,14 +156,16 @@ def list_parts(path: Path, name: str, limits: Limits) -> tuple[str | None, ...] 
     if is_zip:
         return _zip_members(path, name, limits)
     if path.stat().st_size > limits.file_bytes:
-        return RejectedFile(name, f"larger than {limits.file_bytes >> 20} MB; cut the cell out")
+        return RejectedFile(name, f"larger than {limits.file_bytes >> 20} MB; {_SMALLER}")
     return (None,)
 
 
 def read_part(
     path: Path, name: str, member: str | None, limits: Limits, measures: bool = False
-) -> list[UploadedImage | RejectedFile]:
+) -> list[Found]:
     """Read a file, or a member of a zip: one image, or the pages of a TIFF.
+
+    The pixels of large images are written to files in the same folder.
 
     Args:
         path: The file.
@@ -132,19 +180,27 @@ def read_part(
     return [one.measured() if isinstance(one, UploadedImage) else one for one in found]
 
 
-def _read_member(
-    path: Path, name: str, member: str | None, limits: Limits
-) -> list[UploadedImage | RejectedFile]:
+def _read_member(path: Path, name: str, member: str | None, limits: Limits) -> list[Found]:
     if member is None:
-        return list(_read_image(path.read_bytes(), name, limits))
+        images = _read_image(path.read_bytes(), name, limits)
+        return [_stored(one, path.parent, limits) for one in images]
     try:
         data = _archive(path).read(member)
     except ValueError as error:
         return [RejectedFile(f"{name}: {shown_name(member)}", _zip_error(error, path))]
     return [
-        RejectedFile(f"{name}: {one.name}", one.why) if isinstance(one, RejectedFile) else one
+        RejectedFile(f"{name}: {one.name}", one.why)
+        if isinstance(one, RejectedFile)
+        else _stored(one, path.parent, limits)
         for one in _read_image(data, shown_name(member), limits)
     ]
+
+
+def _stored(one: UploadedImage | RejectedFile, folder: Path, limits: Limits) -> Found:
+    """Write the pixels of a large image to a file."""
+    if isinstance(one, RejectedFile) or one.pixels.nbytes <= 3 * limits.stored_pixels:
+        return one
+    return StoredImage.of(one, folder)
 
 
 def shown_name(name: str) -> str:
@@ -188,7 +244,7 @@ def _unfit(archive: Archive, limits: Limits) -> str | None:
     if (total := sum(archive.num_bytes.values())) > limits.total_bytes:
         return f"unpacks to {total >> 20:,} MB: {too_many(limits)}"
     if max(archive.num_bytes.values()) > limits.file_bytes:
-        return f"holds a file larger than {limits.file_bytes >> 20} MB; cut the cells out"
+        return f"holds a file larger than {limits.file_bytes >> 20} MB; {_SMALLER}"
     return None
 
 
@@ -218,9 +274,10 @@ def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImag
 
 
 def _read_tiff(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
-    pages = list(decode_pages(data, name, limits.num_cells, limits.num_pixels))
-    for number, found in pages:
-        place = f"{name}, page {number}" if len(pages) > 1 else name
+    pages = decode_pages(data, name, limits.num_cells, limits.num_pixels)
+    first = [*islice(pages, 2)]  # the others are decoded one by one
+    for number, found in chain(first, pages):
+        place = f"{name}, page {number}" if len(first) > 1 else name
         if isinstance(found, ImageFault):
             yield RejectedFile(place, _plainly(found, name))
         else:

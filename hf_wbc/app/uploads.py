@@ -16,7 +16,9 @@ from typing import Any
 
 from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.app.upload_reader import (
+    STORED,
     RejectedFile,
+    StoredImage,
     UploadedImage,
     list_parts,
     read_part,
@@ -38,6 +40,9 @@ TURN_SECONDS = 1.0
 Reading one upload after another lets the first be classified while the others are read. If uploads
 took turns after each file, all of them would be read late and then wait for the model together.
 """
+CPU_SECONDS, MEMORY_BYTES = 9, 3 * 2**29
+"""Limits of one file: a progressive JPEG or an uncompressed TIFF of 100 megapixels takes more than
+1 GB while it is decoded."""
 MAX_EXCEEDED = 8
 """Files of one upload that may exceed the limits of a worker; then the rest is refused."""
 Run = Callable[..., Any]
@@ -62,7 +67,7 @@ class Uploads:
 
 @cache
 def _workers() -> DecodeWorkers:
-    return DecodeWorkers(NUM_WORKERS)
+    return DecodeWorkers(NUM_WORKERS, CPU_SECONDS, MEMORY_BYTES)
 
 
 def start_workers() -> None:
@@ -151,7 +156,8 @@ def _each(
         for part in parts:
             found = _attempt(run, read_part, file.path, name, part, limits, measures)
             num_exceeded += isinstance(found, _Exceeded)
-            yield from [found] if isinstance(found, RejectedFile) else found
+            for one in [found] if isinstance(found, RejectedFile) else found:
+                yield one.mapped() if isinstance(one, StoredImage) else one
             if num_exceeded > MAX_EXCEEDED:
                 yield RejectedFile("what follows", "reading the files before took too long")
                 return
@@ -168,6 +174,8 @@ def _attempt(run: Run, function: Run, path: Path, name: str, *args: Any) -> Any:
     try:
         return run(function, path, name, *args)
     except LimitExceeded:
+        for unfinished in path.parent.glob(f"{STORED}*"):
+            unfinished.unlink(missing_ok=True)
         return _Exceeded(
             shown, "the file takes too long or too much memory to read; export it again"
         )

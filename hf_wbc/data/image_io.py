@@ -51,6 +51,9 @@ _LIMITED = ("JPEG2000", "AVIF", HEIF)
 _LIMITED_PIXELS = 25_000_000
 """Largest image in one of them, as their decoders take several times its memory."""
 
+STRIP_PIXELS = 2**22
+"""Pixels of a decoded image that are converted at a time."""
+
 _AGAIN = "fetch the archive again, or go on without it with --skip-bad"
 _CONVERT = "images are 8-bit RGB; take the original file, or go on without it with --skip-bad"
 _PNG_END = b"IEND\xaeB`\x82"
@@ -221,8 +224,24 @@ def _decode_simplified(found: Simplified, name: str, max_pixels: int) -> NDArray
     if found.has_associated_alpha and image.mode == "RGBA":
         pixels = _undivided(image, found.data, name)
     else:
-        pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        del found  # a large file
+        pixels = _colors(image)
+    del image
     return np.ascontiguousarray(_TURNS[orientation](pixels))
+
+
+def _colors(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the colors (H, W, 3) of an image in mode RGB or RGBA, copied in strips.
+
+    Pillow would take three times the memory of a large image at once.
+    """
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    num_rows = max(1, STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, num_rows):
+        bottom = min(top + num_rows, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+    return pixels
 
 
 def _undivided(image: Image.Image, data: bytes, name: str) -> NDArray[np.uint8]:

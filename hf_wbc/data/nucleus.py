@@ -7,6 +7,7 @@ of the same nucleus are joined, and among several nuclei a large one near the ce
 Nothing is learned, so the method works equally well for unseen laboratories.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ APART_UM = 10.0
 """Smallest distance in um between the nuclei of two cells."""
 COUNTED_UM_PER_PX = 0.25
 """Scale in um per pixel at which nuclei are counted."""
+STRIP_PIXELS = 2**24
+"""Pixels of a large image that are reduced at a time."""
 _BINS = 64
 _BRIGHT = 0.95
 Mask = NDArray[np.bool_]
@@ -114,12 +117,24 @@ def count_nuclei(pixels: NDArray[np.uint8], um_per_px: float) -> int:
 
 
 def shrunk(pixels: NDArray[np.uint8], step: float) -> NDArray[np.float64]:
-    """Return an image (H, W, 3) reduced `step` times by averaging, as floats in gray levels."""
+    """Return an image (H, W, 3) reduced `step` times by averaging, as floats in gray levels.
+
+    A large image is reduced in strips, so that it takes little memory beside its own.
+    """
     from PIL import Image
 
-    size = (max(1, round(pixels.shape[1] / step)), max(1, round(pixels.shape[0] / step)))
-    image = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BOX)
-    return np.asarray(image, np.float64)
+    height, width = pixels.shape[:2]
+    size = max(1, round(height / step)), max(1, round(width / step))
+    reduced = np.empty((*size, 3))
+    num_rows = max(1, size[0] * STRIP_PIXELS // (height * width))
+    for first in range(0, size[0], num_rows):
+        last = min(first + num_rows, size[0])
+        top, bottom = first * height / size[0], last * height / size[0]
+        start, end = int(top), min(math.ceil(bottom), height)
+        strip = Image.fromarray(np.ascontiguousarray(pixels[start:end]))
+        box = (0, top - start, width, min(bottom, height) - start)
+        reduced[first:last] = strip.resize((size[1], last - first), Image.Resampling.BOX, box)
+    return reduced
 
 
 def dark_violet(image: NDArray[np.float64]) -> Mask | None:

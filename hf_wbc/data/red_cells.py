@@ -17,6 +17,11 @@ from hf_wbc.data.nucleus import Mask, dark_violet, shrunk, two_thresholds
 SIDE, LARGE_SIDE = 400, 1600
 """Longest side in pixels at which cells are measured: of an image of one cell, and of one that is
 more than twice as large and therefore a field of many cells."""
+LARGEST_SIDE = 6400
+"""Longest side in pixels from which only squares of an image are measured, as its red cells would
+be too small at `LARGE_SIDE`."""
+SQUARE_SIDE, NUM_SQUARES = 3200, 2
+"""Side of such a square in pixels, and most squares along each side of the image."""
 LEAST_CONTRAST = 12.0
 """Smallest difference in green, in gray levels, between red cells and background."""
 LEAST_AREA_PX = 100
@@ -34,12 +39,33 @@ MOST_NUCLEUS = 0.05
 def red_cell_diameters(pixels: NDArray[np.uint8]) -> list[float]:
     """Return the diameters of the round, unclipped red cells of an image.
 
+    In an image of more than `LARGEST_SIDE`, the cells of evenly spaced squares are measured.
+
     Args:
         pixels: Image (H, W, 3), uint8.
 
     Returns:
         Diameter of the disc of equal area of each cell, in pixels of the image.
     """
+    if max(pixels.shape[:2]) <= LARGEST_SIDE:
+        return _diameters(pixels)
+    tops, lefts = map(_starts, pixels.shape[:2])
+    return [
+        diameter
+        for top in tops
+        for left in lefts
+        for diameter in _diameters(pixels[top : top + SQUARE_SIDE, left : left + SQUARE_SIDE])
+    ]
+
+
+def _starts(length: int) -> list[int]:
+    """Return where the squares begin along a side, evenly spaced and apart from each other."""
+    num = min(NUM_SQUARES, max(1, length // SQUARE_SIDE))
+    gap = max(length - num * SQUARE_SIDE, 0) // (num + 1)
+    return [gap + number * (gap + SQUARE_SIDE) for number in range(num)]
+
+
+def _diameters(pixels: NDArray[np.uint8]) -> list[float]:
     from scipy import ndimage
 
     longest = max(pixels.shape[:2])

@@ -230,4 +230,5 @@ def _written(page: Page, body: bytearray, replaced: dict[int, tuple[int, ...]]) 
     body += struct.pack(page.order + "H", len(entries))
     for tag, kind, num, value in entries:
         body += struct.pack(page.order + "HHI", tag, kind, num) + value
-    return bytes(body + bytes(4))
+    body += bytes(4)
+    return bytes(body)

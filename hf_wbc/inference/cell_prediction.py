@@ -165,13 +165,14 @@ def is_field(warnings: Sequence[str]) -> bool:
 def _other_cells(pixels: NDArray[np.uint8], frame: CropFrame) -> list[str]:
     """Warn of a field of view, of touching cells, and of another cell in the image."""
     height, width = (length * frame.um_per_px for length in pixels.shape[:2])
-    number = count_nuclei(pixels, frame.um_per_px)
+    is_large = max(width, height) > FIELD_UM
+    number = 0 if is_large else count_nuclei(pixels, frame.um_per_px)
     left, top, right, bottom = (max(edge, 0) for edge in frame.box)
-    if max(width, height) > FIELD_UM or number > 2:
+    if is_large or number > 2:
+        nuclei = "" if is_large else f", and {number} nuclei"
         return [
             f"{FIELD}: it shows {width:.0f} x {height:.0f} um at {frame.um_per_px:.3g} um per "
-            f"pixel, and {number} {'nucleus' if number == 1 else 'nuclei'}. Cut out each cell "
-            f"({CROP_UM:g} um), or correct the scale."
+            f"pixel{nuclei}. Cut out each cell ({CROP_UM:g} um), or correct the scale."
         ]
     if number < 2:
         return []

@@ -1,9 +1,11 @@
 """A field of view on the page: its cells are found, numbered, counted, and never one cell."""
 
 import re
+import resource
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.fields import UM_PER_PX, draw_field
 
 from hf_wbc.app.endpoints import found_cells
@@ -14,7 +16,7 @@ from hf_wbc.app.one_cell import OneCell
 from hf_wbc.app.service import PageModel, Service
 from hf_wbc.app.sessions import Sessions
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.uploads import UploadedImage, Uploads
+from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_uploads
 from hf_wbc.inference.cell_prediction import is_field
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.shipped import shipped
@@ -91,6 +93,10 @@ def test_sample_respects_cell_limit(service, field, single):
     small = Service(service.own, limits=Limits(num_cells=3))
     slide = read(small, added(single, field, limits=small.limits))
     assert len(slide.cases) == 3
+    assert [one.name for one in slide.refused] == ["field.png"]
+    roomy = Service(service.own, limits=Limits(num_cells=4))
+    slide = read(roomy, added(single, field, limits=roomy.limits))
+    assert len(slide.cases) == 4 and not slide.refused
 
 
 def test_field_without_cells_has_no_class(service):
@@ -151,3 +157,25 @@ def test_found_cells_returns_cells_and_positions(service, field, single):
     assert sorted(cell["x_px"] for cell in cells) == pytest.approx([140, 450, 550], abs=8)
     (prediction,) = service.predict_pictures([single], UM_PER_PX)
     assert found_cells(service, single, prediction) is None
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_field_of_100_megapixels_is_read_found_and_shown(service, tmp_path):
+    tile = draw_field(white=())
+    cells = draw_field(white=CELLS)
+    pixels = np.tile(tile, (8662 // len(tile), 11544 // tile.shape[1], 1))
+    places = [(0, 0), (pixels.shape[0] - len(tile), pixels.shape[1] - tile.shape[1])]
+    for top, left in places:
+        pixels[top : top + len(tile), left : left + tile.shape[1]] = cells
+    Image.fromarray(pixels).save(tmp_path / "large.jpg", quality=95)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    uploads = read_uploads([UploadedFile("large.jpg", tmp_path / "large.jpg")])
+    assert not uploads.refused
+    slide = read(service, Slide().added(uploads, Limits()), None)
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
+    assert slide.um_per_px == pytest.approx(UM_PER_PX, rel=0.05)
+    assert len(slide.cases) == len(places) * len(CELLS)
+    assert slide_fields_html(slide).count("data-box=") == len(slide.cases)
+    assert max(case.picture.pixels.size for case in slide.cases) < 2**19
+    assert memory < 2 * pixels.nbytes  # the mapped pixels are a half of it

@@ -19,7 +19,7 @@ from support import app_files as files
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.upload_reader import MEASURED_PIXELS, UploadedImage, read_part
 from hf_wbc.app.uploads import NUM_WORKERS, read_uploads, remove_all, shown_name
-from hf_wbc.data.decode_worker import DecodeWorkers
+from hf_wbc.data.decode_worker import DecodeWorkers, LimitExceeded
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.data.red_cells import red_cell_diameters
 
@@ -36,8 +36,8 @@ BAD = {
     "grey.png": (files.encoded("PNG", "L"), "grey"),
     "moving.gif": (files.animation("GIF"), "an animation"),
     "moving.webp": (files.animation("WEBP"), "an animation"),
-    "bomb.png": (files.png_header(60_000, 60_000), "too many pixels"),
-    "large.png": (files.png_header(5_000, 5_000), "too many pixels"),
+    "bomb.png": (files.png_header(60_000, 60_000), "100 megapixels"),
+    "large.png": (files.png_header(11_000, 10_000), "100 megapixels"),
     "drawing.svg": (b"<?xml version='1.0'?><svg><script>alert(1)</script></svg>", "SVG drawing"),
     "report.pdf": (b"%PDF-1.7 ...", "PDF document"),
     "film.mp4": (b"\0\0\0\x20ftypisom" + bytes(50), "a video"),
@@ -53,8 +53,8 @@ BAD = {
     "slip.zip": (files.zipped({"../../etc/passwd.png": files.encoded()}), "points outside"),
     "drive.zip": (files.zipped({"C:\\cells\\a.png": files.encoded()}), "points outside"),
     "many.zip": (lambda: files.zipped({f"{i}.png": b"" for i in range(20_000)}), "20,000 files"),
-    "bomb.zip": (lambda: files.bomb(5, 50), "unpacks to 250 MB"),
-    "fat.zip": (lambda: files.bomb(1, 65), "larger than 64 MB"),
+    "bomb.zip": (lambda: files.bomb(5, 80), "unpacks to 400 MB"),
+    "fat.zip": (lambda: files.bomb(1, 321), "larger than 320 MB"),
 }
 
 
@@ -251,6 +251,35 @@ def test_inputs_over_limits_are_refused_before_reading(tmp_path: Path) -> None:
     assert found.refused[-1].name == "2.png"
     tiny = replace(LIMITS, file_bytes=1 << 10)
     assert "larger than" in read_uploads(given, tiny).refused[0].why
+
+
+def test_large_images_lie_in_files_without_names(tmp_path: Path) -> None:
+    small = replace(LIMITS, stored_pixels=99)
+    data = {"a.png": files.encoded(), "b.tif": files.pages("RGB", "RGB")}
+    given = files.give(tmp_path, {**data, "c.zip": files.zipped({"d.png": files.encoded(seed=1)})})
+    found = read_uploads(given, small)
+    assert [one.name for one in found.pictures] == [
+        "a.png",
+        "b.tif, page 1",
+        "b.tif, page 2",
+        "d.png",
+    ]
+    expected = read_uploads(given)
+    for one, other in zip(found.pictures, expected.pictures, strict=True):
+        assert isinstance(one.pixels, np.memmap) and not isinstance(other.pixels, np.memmap)
+        assert np.array_equal(one.pixels, other.pixels) and one.digest == other.digest
+    assert sorted(tmp_path.rglob("pixels-*")) == []
+
+
+def test_unfinished_pixels_are_deleted(tmp_path: Path) -> None:
+    def exceed(function: Any, path: Path, *args: Any) -> Any:
+        if function is read_part:
+            (path.parent / "pixels-a").write_bytes(bytes(9))
+            raise LimitExceeded
+        return function(path, *args)
+
+    found = read_uploads(files.give(tmp_path, {"a.png": files.encoded()}), run=exceed)
+    assert len(found.refused) == 1 and sorted(tmp_path.rglob("pixels-*")) == []
 
 
 def test_metadata_is_stripped(tmp_path: Path) -> None:

@@ -1,22 +1,23 @@
-"""How long the page takes for fields of view: 640 x 480 px, 12 megapixels, and ten fields at once.
+"""How long the page takes for fields of view of 640 x 480 px, 12 and 100 megapixels, and for ten.
 
     python tests/bench/page_fields.py MODEL FIELDS [--turns 5]
 
-FIELDS is a folder of fields of 640 x 480 px; the large field shows forty of them side by side, cut
-to 4000 x 3000 px. Decodes (in the page's worker process), measures the red cells, finds, classifies
-and renders, as a drop on the page does. Prints the best wall time and the CPU seconds of that turn,
-because other work may share the machine.
+FIELDS is a folder of fields of 640 x 480 px; large fields show many of them side by side. Decodes
+(in the page's worker process), measures the red cells, finds, classifies and renders, as a drop on
+the page does. Prints the best wall time and the CPU seconds of that turn, because other work may
+share the machine, and the highest memory of the page's process so far, of which mapped pixels of
+large fields are a part.
 """
 
 import argparse
 import io
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from hf_wbc.app.field_view import slide_fields_html
@@ -27,7 +28,8 @@ from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import UploadedFile, read_uploads, start_workers
 from hf_wbc.inference.predictor import Predictor
 
-WIDTH, HEIGHT = 4000, 3000
+SIZES = {"12 megapixels": (4000, 3000), "100 megapixels": (11544, 8662)}
+"""Width and height in pixels."""
 
 
 def main() -> None:
@@ -44,26 +46,27 @@ def main() -> None:
     start_workers()
     drops = {
         "640 x 480 px": {files[0].name: files[0].read_bytes()},
-        "12 megapixels": {"large.jpg": large_field(files)},
         "ten fields": {path.name: path.read_bytes() for path in files[:10]},
+        **{name: {"large.jpg": large_field(files, *size)} for name, size in SIZES.items()},
     }
     drop_files(service, drops["640 x 480 px"])  # warm up
-    print("| drop | cells | seconds | CPU seconds |\n|---|--:|--:|--:|")
+    print("| drop | cells | seconds | CPU seconds | peak MB |\n|---|--:|--:|--:|--:|")
     for name, data in drops.items():
         turns = [measured(lambda data=data: drop_files(service, data)) for _ in range(given.turns)]
         wall, cpu, cells = min(turns)
-        print(f"| {name} | {cells} | {wall:.2f} | {cpu:.2f} |")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        print(f"| {name} | {cells} | {wall:.2f} | {cpu:.2f} | {peak} |", flush=True)
 
 
-def large_field(files: list[Path]) -> bytes:
-    """Tile fields to one of 12 megapixels."""
-    columns, rows = -(-WIDTH // 640), -(-HEIGHT // 480)
-    pixels = [np.asarray(Image.open(path)) for path in files[: columns * rows]]
-    tiled = np.concatenate(
-        [np.concatenate(pixels[r * columns : (r + 1) * columns], 1) for r in range(rows)], 0
-    )
+def large_field(files: list[Path], width: int, height: int) -> bytes:
+    """Tile fields to a large one, as a JPEG."""
+    tiled = Image.new("RGB", (width, height))
+    columns, rows = -(-width // 640), -(-height // 480)
+    for number in range(columns * rows):
+        row, column = divmod(number, columns)
+        tiled.paste(Image.open(files[number % len(files)]), (640 * column, 480 * row))
     data = io.BytesIO()
-    Image.fromarray(tiled[:HEIGHT, :WIDTH]).save(data, "JPEG", quality=92)
+    tiled.save(data, "JPEG", quality=92)
     return data.getvalue()
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.fields import draw_field
 
-from hf_wbc.data.nucleus import Nucleus
+from hf_wbc.data.nucleus import Nucleus, shrunk
 from hf_wbc.data.red_cells import red_cell_diameters, typical_diameter
 from hf_wbc.data.scale import (
     DEFAULT_UM_PER_PX,
@@ -53,6 +54,28 @@ def test_large_field_is_measured_accurately() -> None:
     places = [(x, y, 62) for x in range(100, 900, 200) for y in range(100, 900, 200)]
     found = red_cell_diameters(smear(places, side=1000))
     assert len(found) == len(places) and np.median(found) == pytest.approx(62, rel=0.03)
+
+
+def test_very_large_field_is_measured_in_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    tile = draw_field(white=())
+    field = np.tile(tile, (2, 3, 1))
+    expected = red_cell_diameters(field)
+    monkeypatch.setattr("hf_wbc.data.red_cells.LARGEST_SIDE", 1800)
+    monkeypatch.setattr("hf_wbc.data.red_cells.SQUARE_SIDE", 700)
+    found = red_cell_diameters(field)
+    assert 30 < len(found) < 2 * 700**2 / field[..., 0].size * len(expected)
+    assert abs(np.median(found) / np.median(expected) - 1) < 0.03
+
+
+@pytest.mark.parametrize("step", [1.0, 4.0, 2.7])
+def test_strips_of_a_large_image_are_reduced_alike(
+    step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = draw_field()
+    whole = shrunk(pixels, step)
+    monkeypatch.setattr("hf_wbc.data.nucleus.STRIP_PIXELS", 10_000)
+    assert np.abs(shrunk(pixels, step) - whole).mean() < 0.1
+    assert shrunk(pixels, step).shape == whole.shape
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,12 @@ def test_several_cells_or_oversized_image_is_a_field(pixels: np.ndarray) -> None
     assert is_field(warnings_of(pixels))
 
 
+def test_size_alone_makes_a_field_without_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("hf_wbc.inference.cell_prediction.count_nuclei")
+    (warning,) = [w for w in warnings_of(cells((180, 180), side=480)) if is_field([w])]
+    assert "48 x 48 um" in warning and "nucle" not in warning
+
+
 def test_real_field_is_not_a_single_cell() -> None:
     if not FIELDS.is_dir():
         pytest.skip(f"{FIELDS} is absent")
