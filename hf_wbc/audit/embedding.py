@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 NUM_COMPONENTS = 50
 NUM_NEIGHBORS = 15
+FEWEST_CELLS = 5
+"""Fewest cells of a map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ def embed(features: NDArray[np.float32], seed: int = 0) -> EmbeddingMap | None:
     """
     num, width = features.shape
     k = min(NUM_NEIGHBORS, num - 1)
-    if k < 4 or not np.ptp(features, axis=0).any():
+    if num < FEWEST_CELLS or not np.ptp(features, axis=0).any():
         return None
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors

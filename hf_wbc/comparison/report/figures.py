@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_wbc.audit.embedding import FEWEST_CELLS
 from hf_wbc.comparison.compare import Comparison, labels
 from hf_wbc.comparison.report.images import (
     FeatureMap,
@@ -214,6 +215,14 @@ NUM_MISTAKES = 12
 NUM_SUSPECTS = 12
 MAX_MAPPED = 4
 """Maximum number of sections with feature maps, which take the longest."""
+MAPS = "maps of features"
+TOO_LARGE = (
+    "Omitted to keep this page small; compare the runs of this direction alone to see it."
+)
+TOO_MANY = (
+    "Omitted because maps take the longest: only the first {most} of the {num} directions and "
+    "networks have them. Compare the runs of this one alone to see it."
+)
 
 
 @dataclass
@@ -221,7 +230,8 @@ class ReportImages:
     """Figures of a section by kind; a text replaces a figure that could not be made."""
 
     of: dict[str, Any] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why a kind is omitted, as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -241,8 +251,8 @@ def make_report_images(sections: Sequence[ReportSection], room: int) -> list[Rep
     thumbnails = Thumbnails()
     for kind, make in _makers(thumbnails).items():
         for place, (section, exhibits) in enumerate(zip(sections, found, strict=True)):
-            if kind == "maps of features" and place >= MAX_MAPPED:
-                exhibits.left_out.append(kind)
+            if kind == MAPS and place >= MAX_MAPPED:
+                exhibits.left_out[kind] = TOO_MANY.format(most=MAX_MAPPED, num=len(sections))
                 continue
             try:
                 made = make(section)
@@ -251,7 +261,7 @@ def make_report_images(sections: Sequence[ReportSection], room: int) -> list[Rep
                 continue
             size = _size(made)
             if size > room:
-                exhibits.left_out.append(kind)
+                exhibits.left_out[kind] = TOO_LARGE
                 continue
             exhibits.of[kind] = made
             room -= size
@@ -267,7 +277,7 @@ def _makers(thumbnails: Thumbnails) -> dict[str, Callable[[ReportSection], Any]]
         "confusion matrices": confusions,
         "worst mistakes": partial(_mistakes, thumbnails),
         "label suspects": partial(_suspects, thumbnails),
-        "maps of features": _maps,
+        MAPS: _maps,
         "training curves": training,
     }
 
@@ -318,7 +328,11 @@ def _label_suspects(section: ReportSection, domain: str) -> LabelSuspects:
 
 
 def _maps(section: ReportSection) -> list[tuple[str, FeatureMap, Picture, Picture]]:
-    """Map the features before (baseline) and after adaptation (first run that rules chose)."""
+    """Map the features before (baseline) and after adaptation (first run that rules chose).
+
+    Raises:
+        ValueError: If no run can be mapped.
+    """
     from hf_wbc.plots.cell_map import draw_classes_map, draw_domains_map
 
     shown = [section.chosen[0]]
@@ -336,6 +350,11 @@ def _maps(section: ReportSection) -> list[tuple[str, FeatureMap, Picture, Pictur
             picture(by_domain, f"{alt}, colored by laboratory.", points=True),
         )
         found.append((f"{chosen.name}, seed {chosen.run.seed}", mapped, *pictures))
+    if not found:
+        raise ValueError(
+            f"a map needs at least {FEWEST_CELLS} test images whose features differ, and "
+            f"{shown[0].name} has fewer"
+        )
     return found
 
 

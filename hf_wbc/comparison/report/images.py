@@ -25,6 +25,7 @@ from hf_wbc.audit.embedding import (
     domain_mixing,
     embed,
 )
+from hf_wbc.audit.representation import RepresentationScores, representation_scores
 from hf_wbc.comparison.collect import Run
 from hf_wbc.comparison.laboratory_share import read_run_features
 from hf_wbc.data.dataset import DomainSplit, load_split
@@ -211,6 +212,9 @@ class FeatureMap:
     """Whether neighboring cells have the same class."""
     laboratories: DomainMixing | None
     """Whether neighboring cells are from the same laboratory."""
+    scores: RepresentationScores | None
+    """How much of the features is laboratory and how much is class, of the unmerged classes; None
+    unless labeled cells of two laboratories share a class."""
 
 
 def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
@@ -234,4 +238,5 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
         num_of=len(cells.domains),
         classes=domain_mixing(found.neighbors, labels),
         laboratories=domain_mixing(found.neighbors, domains),
+        scores=representation_scores(cells.features, cells.labels, cells.domains, cells.groups),
     )

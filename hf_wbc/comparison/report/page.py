@@ -22,6 +22,7 @@ from hf_wbc.comparison.report.tables import (
     rule_tables,
     versions,
 )
+from hf_wbc.comparison.score_sections import optional_sections
 from hf_wbc.comparison.sections import reference_sections
 from hf_wbc.plots.html import render_page
 from hf_wbc.records import atomic_replace
@@ -107,6 +108,7 @@ def _page(
                 for number, (section, exhibit) in enumerate(zip(found, exhibits, strict=True), 1)
             ],
             "others": other_settings(comparison),
+            "optional": list(optional_sections(comparison)),
             "rules": rule_tables(comparison),
             "references": list(reference_sections(domains, comparison.ceiling)),
             "limits": limits(comparison, found),

@@ -2,15 +2,20 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from hf_wbc.audit.representation import robustness_index
 from hf_wbc.comparison.collect import collect
 from hf_wbc.comparison.compare import compare
+from hf_wbc.comparison.further_scores import further_scores
+from hf_wbc.comparison.laboratory_share import laboratory_shares, read_run_features
 from hf_wbc.comparison.report import figures, page, render
+from hf_wbc.comparison.report.figures import ReportImages, make_report_images, report_sections
 
 MakeRun = Callable[..., Path]
 VOID = {"meta", "img", "br", "line", "rect", "circle"}
@@ -109,6 +114,54 @@ def test_problems_exposure_oracle_and_transductive_rows_are_marked(text: str) ->
 def test_features_are_mapped_before_and_after_adaptation(text: str) -> None:
     assert re.search("Before: source_only, seed 0</h4>.*Map of 120 test images", text, re.S)
     assert re.search("After: dann @ source_val, seed 0</h4>", text)
+
+
+def test_robustness_index_of_the_mapped_features_stands_beside_each_map(
+    text: str, runs: Path
+) -> None:
+    shown = re.findall(r"Robustness index ([.\d]+) \(", text)
+    (row,) = [
+        row
+        for row in compare(collect([runs])).rows
+        if row.method == "source_only" and row.setting.is_headline
+    ]
+    cells = read_run_features(row.runs[0])
+    index = robustness_index(cells.features, cells.labels, cells.domains, cells.groups)
+    assert len(shown) == text.count("colored by laboratory") == 2
+    assert shown[0] == f"{index.value:.3f}"
+    assert text.count("the laboratory is predicted with a balanced accuracy") == 2
+
+
+@pytest.mark.parametrize("most", [0, 4])
+def test_omitted_maps_are_given_a_reason(
+    most: int, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "MAX_MAPPED", most)
+    monkeypatch.setattr(figures, "feature_map", lambda *_: None)  # too few images
+    monkeypatch.setattr(figures, "_makers", lambda _: {figures.MAPS: figures._maps})
+    make_run(tmp_path)
+    (section,) = report_sections(compare(collect([tmp_path])))
+    (made,) = make_report_images([section], 5_000_000)
+    reason = made.left_out[figures.MAPS] if most == 0 else made.of[figures.MAPS]
+    assert ("only the first 0" if most == 0 else "at least 5 test images") in reason
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_requested_tables_are_on_the_page(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "make_report_images", lambda found, _: [ReportImages()] * len(found))
+    make_run(tmp_path / "runs")
+    collection = collect([tmp_path / "runs"])
+    found = compare(collection)
+    shares, _ = laboratory_shares(found.rows)
+    further, _ = further_scores(found.rows)
+    more = replace(found, laboratory_shares=shares, further_scores=further)
+    text = render(collection, tmp_path / "report.html", more).read_text(encoding="utf-8")
+    assert shares and f"{shares[0].robustness_index:.3f}" in text
+    for title in ("Laboratory and class in the features", "Further scores"):
+        assert text.count(title) >= 2, "a heading and a link to it"
 
 
 def test_unavailable_images_are_reported_as_missing(text: str) -> None:
