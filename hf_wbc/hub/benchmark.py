@@ -20,6 +20,7 @@ from hf_wbc.data.schema import DEFAULT_CONFIG
 from hf_wbc.text import MAX_YAML, parse_yaml
 
 __all__ = [
+    "CITATION",
     "EVAL_FILE",
     "FURTHER_MEASURES",
     "RESULTS_FOLDER",
@@ -41,6 +42,16 @@ FRAMEWORK = "hf-wbc"
 SPLIT = "test"
 SEPARATOR = "__"
 """Between the id of a dataset's first task and a further measure, in the id of that one's task."""
+CITATION = """\
+@misc{hf_wbc_benchmark,
+  title = {hf_wbc benchmark: white blood cells across laboratories, corruptions, features,
+           attributes and patients},
+  author = "{The hf_wbc authors}",
+  year = {2026},
+  note = {Version 0.1.0}
+}
+"""
+"""BibTeX of the benchmark; CITATION.cff holds the same."""
 FURTHER_MEASURES = ("corruptions", "robustness_index", "attributes", "patients")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _ENTRY_KEYS = {

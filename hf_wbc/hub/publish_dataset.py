@@ -11,7 +11,7 @@ import numpy as np
 from hf_wbc.data import image_headers
 from hf_wbc.data.dataset import check_schema, parquet_shards
 from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, PROVENANCE, SPLITS
-from hf_wbc.hub.benchmark import EVAL_FILE, eval_yaml
+from hf_wbc.hub.benchmark import CITATION, EVAL_FILE, RESULTS_FOLDER, eval_yaml
 from hf_wbc.hub.card import CardLocation, card_location
 from hf_wbc.hub.croissant import CROISSANT, croissant_json
 from hf_wbc.hub.publication import CARD, Destination, Publication, PublishFolder
@@ -39,6 +39,8 @@ _PATH = re.compile(r'^(path|place) = ".*$', re.MULTILINE)
 _LOADING = re.compile(r'load_dataset\((path|place), "cropped", split="train"\)')
 """Cards written by earlier releases call the variable `place`."""
 _CLASSES = "## Classes\n"
+_BENCHMARK = "## Benchmark\n"
+_PROVENANCE = "## Provenance\n"
 _FRONT = re.compile(r"---\n.*?\n(?=---\n)", re.DOTALL)
 _GATE = """\
 extra_gated_heading: Request access to {title}
@@ -135,13 +137,13 @@ def _card_files(
     """The card for `destination` with its picture, and metadata for programs."""
     shards = [path for path in files if path.startswith(f"{DEFAULT_CONFIG}/")]
     splits = [Path(path).name.partition("-")[0] for path in shards]
-    card = published_card(
-        files[CARD].read_text(encoding="utf-8"), source, card_location(destination)
-    )
+    test = [files[path] for path, split in zip(shards, splits, strict=True) if split == "test"]
+    labels = _known_labels(test)
+    text, place = files[CARD].read_text(encoding="utf-8"), card_location(destination)
+    card = published_card(text, source, place, is_benchmark=labels.size > 0)
     picture = class_picture([files[path] for path in shards], splits)
     found = {CARD: card.encode(), PICTURE: picture}
-    test = [files[path] for path, split in zip(shards, splits, strict=True) if split == "test"]
-    if (labels := _known_labels(test)).size:
+    if labels.size:
         num_classes = len(np.unique(labels))
         found[EVAL_FILE] = eval_yaml(source.name, source.title, labels.size, num_classes)
     if isinstance(destination, PublishFolder):  # the Hub makes its own
@@ -158,8 +160,12 @@ def _known_labels(shards: Sequence[Path]) -> "NDArray[np.int64]":
     return labels[labels >= 0]
 
 
-def published_card(text: str, source: ArchiveSpec, place: CardLocation) -> str:
+def published_card(
+    text: str, source: ArchiveSpec, place: CardLocation, is_benchmark: bool = False
+) -> str:
     """The card that `hf-wbc prepare` wrote, with instructions to load it from `place`.
+
+    A benchmark's card also says how to score and submit a model, and how to cite the benchmark.
 
     If the source may not be redistributed, the front matter also gets the text of an access
     request, for owners who let others ask. Edits that someone made to the card by hand stay.
@@ -168,10 +174,31 @@ def published_card(text: str, source: ArchiveSpec, place: CardLocation) -> str:
     text = _LOADING.sub(lambda call: f"{call[0][:-1]}{place.pin})", text, count=1)
     if _CLASSES in text and PICTURE not in text:
         text = text.replace(_CLASSES, f"{_CLASSES}\n![{ALT}]({PICTURE})\n", 1)
+    if is_benchmark and _BENCHMARK not in text:
+        section = _benchmark_section(place)
+        before, heading, after = text.partition(_PROVENANCE)
+        text = f"{before}{section}\n{heading}{after}" if heading else f"{text}\n{section}"
     if not source.redistributable and "extra_gated_prompt" not in text:
         gate = _GATE.format(title=source.name)
         text = _FRONT.sub(lambda front: front[0] + gate, text, count=1)
     return text
+
+
+def _benchmark_section(place: CardLocation) -> str:
+    """The section on how to score, submit and cite; only a dataset on the Hub takes submissions."""
+    commands = [f"hf-wbc evaluate ORG/MODEL {place.ref}"]
+    text = f"`{EVAL_FILE}` makes this dataset a benchmark: macro-F1 on its test split."
+    if place.pin:
+        commands.append(f"hf-wbc submit ORG/MODEL --to {place.name}")
+        text += (
+            " `submit` scores a model of your own and opens a pull request here with its result "
+            f"file, `{RESULTS_FOLDER}/ORG--MODEL.yaml`; once merged, it is on the leaderboard."
+        )
+    lines = "\n".join(commands)
+    return (
+        f"{_BENCHMARK}\n{text}\n\n```bash\n{lines}\n```\n\nPlease cite the benchmark, and "
+        f"the images by their own paper:\n\n```bibtex\n{CITATION}```\n"
+    )
 
 
 def class_picture(shards: Sequence[Path], splits: Sequence[str]) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from hf_wbc.hub.benchmark import CITATION
 from hf_wbc.hub.card import card_location
 from hf_wbc.hub.publication import TAG, parse_destination
 from hf_wbc.hub.publish_dataset import PICTURE, dataset_publication, published_card
@@ -28,7 +29,8 @@ def test_card_differs_from_local_one_only_in_location_and_figure(
 ) -> None:
     own = (prepared["lab_a"] / "README.md").read_text().splitlines()
     text = card(prepared["lab_a"], labs["lab_a"]).splitlines()
-    new = [line for line in text if line not in own]
+    start, end = text.index("## Benchmark"), text.index("## Provenance")
+    new = [line for line in text[:start] + text[end:] if line not in own]
     assert new == [
         'path = "lab/wbc-lab-a"',
         f'cells = load_dataset(path, "cropped", split="train", revision="{TAG}")',
@@ -38,6 +40,30 @@ def test_card_differs_from_local_one_only_in_location_and_figure(
         'path = "build/lab_a"  # or, once published, "OWNER/wbc-lab-a"',
         'cells = load_dataset(path, "cropped", split="train")',
     ]
+
+
+@pytest.mark.parametrize("to", ["lab/wbc-lab-a", "./share/cells"])
+def test_benchmark_card_says_how_to_score_submit_and_cite(
+    to: str, prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec]
+) -> None:
+    own = (prepared["lab_a"] / "README.md").read_text()
+    place = card_location(parse_destination(to, "dataset"))
+    text = published_card(own, labs["lab_a"], place, is_benchmark=True)
+    section = text[text.index("## Benchmark") : text.index("## Provenance")]
+    assert f"hf-wbc evaluate ORG/MODEL {place.ref}\n" in section
+    assert (f"hf-wbc submit ORG/MODEL --to {to}\n" in section) == (to == "lab/wbc-lab-a")
+    assert CITATION in section
+    assert published_card(text, labs["lab_a"], place, is_benchmark=True) == text, "once only"
+    assert "## Benchmark" not in published_card(own, labs["lab_a"], place)
+
+
+def test_dataset_without_test_labels_is_not_called_a_benchmark(
+    prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "hf_wbc.hub.publish_dataset._known_labels", lambda _: np.empty(0, np.int64)
+    )
+    assert "## Benchmark" not in card(prepared["lab_a"], labs["lab_a"])
 
 
 def test_card_of_earlier_release_is_completed_too(labs: Mapping[str, ArchiveSpec]) -> None:

@@ -57,7 +57,7 @@ def dataset() -> str:
     place = card_location(parse_destination("lab/wbc-acevedo-20", "dataset"))
     with TemporaryDirectory() as folder:
         write_card(path := Path(folder) / "README.md", source, facts, built["provenance"])
-        return published_card(path.read_text(encoding="utf-8"), source, place)
+        return published_card(path.read_text(encoding="utf-8"), source, place, is_benchmark=True)
 
 
 def comparison() -> str:
