@@ -60,9 +60,7 @@ def test_benchmark_card_says_how_to_score_submit_and_cite(
 def test_dataset_without_test_labels_is_not_called_a_benchmark(
     prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "hf_wbc.hub.publish_dataset._known_labels", lambda _: np.empty(0, np.int64)
-    )
+    monkeypatch.setattr("hf_wbc.hub.publish_dataset._known_labels", lambda _: np.empty(0, np.int64))
     assert "## Benchmark" not in card(prepared["lab_a"], labs["lab_a"])
 
 

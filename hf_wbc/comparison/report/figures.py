@@ -216,9 +216,7 @@ NUM_SUSPECTS = 12
 MAX_MAPPED = 4
 """Maximum number of sections with feature maps, which take the longest."""
 MAPS = "maps of features"
-TOO_LARGE = (
-    "Omitted to keep this page small; compare the runs of this direction alone to see it."
-)
+TOO_LARGE = "Omitted to keep this page small; compare the runs of this direction alone to see it."
 TOO_MANY = (
     "Omitted because maps take the longest: only the first {most} of the {num} directions and "
     "networks have them. Compare the runs of this one alone to see it."
