@@ -43,12 +43,10 @@ def demo(
         port: Port to serve on; 0 selects a free one.
         mcp: Also offer the page to assistants as a server of the Model Context Protocol.
     """
-    for name, value in THREADS.items():
-        os.environ.setdefault(name, value)  # the libraries read it when they load
+    os.environ.update(THREADS | os.environ)  # the libraries read it when they load
 
     from dataclasses import replace
 
-    import dataset_scripts
     from hf_wbc.app.launch import keep_private, launch
     from hf_wbc.app.startup import find_model, load_in_background, make_service
     from hf_wbc.data.labels_file import LabelsFile
@@ -60,10 +58,8 @@ def demo(
         LabelsFile(labels)  # its mistakes are reported before anything is loaded
     found = find_model(model, runs)
     print_plain(f"model: {found}", flush=True)
-    sources = [dataset_scripts.load(name) for name in LABORATORIES]
-    scales = {each.name: each.um_per_px for each in sources if each.um_per_px}
     service = replace(
-        make_service(found, compare, scales),
+        make_service(found, compare, _scales()),
         smear_limits=load_limits(limits),
         reference_ranges=load_ranges(limits),
         labels=labels,
@@ -77,6 +73,14 @@ def demo(
         service.wait()
         print("the model is loaded", flush=True)
         page.block_thread()
+
+
+def _scales() -> dict[str, float]:
+    """Return the known scales in um per pixel by source."""
+    import dataset_scripts
+
+    sources = [dataset_scripts.load(name) for name in LABORATORIES]
+    return {each.name: each.um_per_px for each in sources if each.um_per_px}
 
 
 def _require_own_page(host: str) -> None:
