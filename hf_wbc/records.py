@@ -29,6 +29,8 @@ from typing import Any, Self
 from hf_wbc.file_lock import exclusive_lock, is_locked
 from hf_wbc.record_versions import RECORD_VERSION, upgrade_history_row, upgrade_record
 
+_LONG_NAME = 180
+"""Bytes of a file name from which its temporary siblings have a shorter one."""
 ABANDONED_S = 7 * 24 * 3600
 """Age in seconds at which an unfinished file of another machine counts as abandoned."""
 
@@ -89,7 +91,16 @@ def temporary_sibling(path: Path, what: str = "partial") -> Path:
     Its name contains the host, a digest of the boot and of the container, the process id, and a
     random number, so that no two calls return the same path.
     """
-    return path.with_name(f".{path.name}.{unique_tag()}.{what}")
+    return path.with_name(f".{_short(path.name)}.{unique_tag()}.{what}")
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for more; file systems allow 255 bytes, 85 Chinese signs."""
+    data = os.fsencode(name)
+    if len(data) <= _LONG_NAME:
+        return name
+    start = os.fsdecode(data[: _LONG_NAME - 20]).encode(errors="ignore").decode()
+    return f"{start}~{hashlib.sha256(data).hexdigest()[:12]}"
 
 
 def unique_tag() -> str:
@@ -115,7 +126,7 @@ def remove_abandoned(path: Path) -> None:
     once nothing in it has changed for a week.
     """
     for what in ("partial", "old"):
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.{what}"):
+        for left in path.parent.glob(f".{glob.escape(_short(path.name))}.*.{what}"):
             system, _, process = left.name.split(".")[-2].rpartition("-")[0].rpartition("-")
             if not process.isdigit():
                 continue

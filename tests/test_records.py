@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hf_wbc.records import (
     RunFolder,
     atomic_replace,
     digest,
+    remove_abandoned,
     temporary_sibling,
     write_json,
 )
@@ -245,3 +247,15 @@ def test_full_disk_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"a\.json") as caught, atomic_replace(tmp_path / "a.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
+
+
+def test_names_as_long_as_file_systems_allow_are_written(tmp_path: Path) -> None:
+    for name in ("x" * 255, "\u7ec6\u80de" * 42 + "abc"):
+        for _ in range(2):
+            with atomic_replace(tmp_path / name) as temporary:
+                temporary.write_text("new")
+        left = temporary_sibling(tmp_path / name)
+        left = left.with_name(re.sub(r"-\d+-", "-999999999-", left.name))
+        left.touch()
+        remove_abandoned(tmp_path / name)
+    assert sorted(len(path.name) for path in tmp_path.iterdir()) == [87, 255]

@@ -318,10 +318,11 @@ def _is_parquet(path: Path) -> bool | None:
 
 def _read_table(path: Path, columns: Sequence[str] | None) -> "pa.Table":
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from hf_wbc.data.parquet_tables import read_table
 
     try:
-        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        table = read_table(path, columns)
         check_columns(table)
     except (KeyError, OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"damaged: {path.name}: {error}; make the run again") from error

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hf_wbc.comparison.collect import Problem, Run, check_columns
 from hf_wbc.comparison.result_table import EvalSetting
 from hf_wbc.comparison.statistics import Floats, Scoring, resampled_macro_f1
+from hf_wbc.data.parquet_tables import read_table
 from hf_wbc.records import RunFolder
 from hf_wbc.taxonomy import UNLABELED
 
@@ -124,14 +124,13 @@ def _read(run: Run) -> pa.Table | str | None:
     """
     path = RunFolder(run.path).predictions
     try:
-        with pq.ParquetFile(path, read_dictionary=["domain", "split"]) as file:
-            known = set(file.schema_arrow.names)
-            if missing := [name for name in _COLUMNS if name not in known]:
-                return f"it has no column {', '.join(missing)}"
-            columns = [name for name in (*_COLUMNS, _GROUP) if name in known]
-            table = file.read(columns=columns, use_threads=False)
-            check_columns(table)
-            return table
+        table = read_table(path, (*_COLUMNS, _GROUP))
+        if missing := [name for name in _COLUMNS if name not in table.column_names]:
+            return f"it has no column {', '.join(missing)}"
+        check_columns(table)
+        for place, name in enumerate(("domain", "split")):
+            table = table.set_column(place, name, table[name].dictionary_encode())
+        return table
     except FileNotFoundError:
         return None
     except KeyError as error:

@@ -25,6 +25,7 @@ from hf_wbc.data.crop import crop_side
 from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.image_io import ImageFault, image_size
+from hf_wbc.data.parquet_tables import iter_batches, read_table
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, PROVENANCE, SPLITS, row_features
 from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.records import atomic_replace, read_json
@@ -260,11 +261,10 @@ def check_schema(ref: str, files: Sequence[Path]) -> None:
 def _read_facts(files: Sequence[Path]) -> dict[str, list[Any]]:
     """Read all columns except the images."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        tables = [pq.read_table(path, columns=[*_FACTS, "domain"]) for path in files]
-    except (OSError, pa.ArrowException) as error:
+        tables = [read_table(path, [*_FACTS, "domain"]) for path in files]
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _unreadable(files, error) from error
     facts: dict[str, list[Any]] = pa.concat_tables(tables).to_pydict()
     if not facts["label"]:
@@ -287,16 +287,14 @@ def _state(path: Path) -> tuple[int, ...]:
 def _file_digests(path: Path, state: tuple[int, ...]) -> tuple[bytes, ...]:
     """Return the digests of one Parquet file, which are kept as long as its state is the same."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     digests: list[bytes] = []
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["image"]):
-                column = batch.column(0)
-                data = column.flatten()[column.type.get_field_index("bytes")]
-                digests += (hashlib.sha256(value.as_buffer() or b"").digest() for value in data)
-    except (OSError, pa.ArrowException) as error:
+        for batch in iter_batches(path, ["image"], _ROWS_AT_ONCE):
+            column = batch.column(0)
+            data = column.flatten()[column.type.get_field_index("bytes")]
+            digests += (hashlib.sha256(value.as_buffer() or b"").digest() for value in data)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _unreadable([path], error) from error
     return tuple(digests)
 
@@ -327,17 +325,15 @@ def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
 def _copy_rows(files: Sequence[Path], copy: Path) -> None:
     """Write the rows of Parquet files to one Arrow file."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     schema = row_features().arrow_schema
     try:
         with pa.OSFile(str(copy), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for path in files:
-                with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=schema.names):
-                        rows = pa.Table.from_batches([batch]).select(schema.names)
-                        writer.write_table(rows.cast(schema))
-    except (OSError, pa.ArrowException) as error:
+                for batch in iter_batches(path, schema.names, _ROWS_AT_ONCE):
+                    rows = pa.Table.from_batches([batch]).select(schema.names)
+                    writer.write_table(rows.cast(schema))
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _unreadable(files, error) from error
 
 

@@ -10,6 +10,7 @@ Everything is written to OUT.partial and moved at the end. Each measured field a
 tile is a file there, from which the same call resumes.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -284,7 +285,11 @@ def _linked(crops: Path, names: Sequence[str], folder: Path) -> Iterator[Path]:
             target = folder / name / path.name
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.hardlink_to(path)
+                try:
+                    target.hardlink_to(path)
+                except OSError:  # a file system without hard links, such as exFAT
+                    with atomic_replace(target) as temporary:
+                        shutil.copyfile(path, temporary)
     yield folder
     remove(folder)
 

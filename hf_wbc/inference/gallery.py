@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.image_statistics import SourceAppearance, measure_source_appearance
+from hf_wbc.data.parquet_tables import read_table
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.evaluation.validators import unit_rows
 from hf_wbc.inference.outliers import OutlierKind
@@ -139,6 +140,7 @@ def _read(path: Path, pretrained: PretrainedModel) -> ReferenceSet:
         pa.ArrowException,
         AttributeError,
         LookupError,
+        OverflowError,
         RecursionError,
         TypeError,
         ValueError,
@@ -150,7 +152,8 @@ def _read(path: Path, pretrained: PretrainedModel) -> ReferenceSet:
 
 
 _DAMAGE = (
-    pa.ArrowException, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
+    pa.ArrowException, AttributeError, LookupError, OSError, OverflowError, RecursionError,
+    TypeError, ValueError,
 )  # fmt: skip
 """What reading a file of another kind raises."""
 
@@ -163,7 +166,7 @@ def _open(path: Path) -> tuple[pa.Table, dict[str, Any]]:
         num_bytes = sum(each.total_byte_size for each in groups)
         if facts.num_rows > MAX_ROWS or num_bytes > MAX_BYTES:
             raise ValueError(f"it has {facts.num_rows:,} rows of {num_bytes:,} bytes, too many")
-        table = file.read()
+    table = read_table(path)
     metadata = json.loads((table.schema.metadata or {})[b"hf_wbc"])
     if not isinstance(metadata, dict):
         raise ValueError("its metadata is no JSON object")
@@ -216,9 +219,7 @@ def _held_out_of_run(run: RunFolder) -> HeldOut | None:
     """Read the validation images of a run's sources from its record and predictions."""
     record = run.read_record()
     names = [source["name"] for source in record["sources"]]
-    table = pq.read_table(
-        run.predictions,
-        columns=["domain", "split", "label", "logits"],
-        filters=[("domain", "in", names), ("split", "==", "validation")],
-    )
-    return _held_out(table)
+    table = read_table(run.predictions, ("domain", "split", "label", "logits"))
+    is_source = pc.is_in(table["domain"], pa.array(names, pa.string()))
+    is_held_out = pc.and_(is_source, pc.equal(table["split"], "validation"))
+    return _held_out(table.filter(is_held_out))

@@ -63,7 +63,7 @@ class OutlierKind:
             weight = np.frombuffer(base64.b64decode(values["weight"], validate=True), "<f4")
             name, bias = str(values["name"]), float(values["bias"])
             num_images, recall = int(values["num_images"]), float(values["recall"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"a kind of outlier is damaged ({error!r})") from error
         if weight.shape != (num_features,) or not np.isfinite([*weight, bias]).all():
             raise ValueError(f"{name} has no finite weights of {num_features} features")

@@ -16,6 +16,7 @@ from hf_wbc.inference.stress import StressTest
 from hf_wbc.plots.class_names import display_name
 from hf_wbc.plots.html import data_uri, picture, png, render_page
 from hf_wbc.plots.stress_curves import draw_stress_curves, title
+from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NAMES
 
 __all__ = ["write_stress_page"]
@@ -55,7 +56,8 @@ def write_stress_page(folder: Path, record: Mapping[str, Any], test: StressTest)
         The page.
     """
     figure = draw_stress_curves(record)
-    (folder / CURVES).write_bytes(png(figure))
+    with atomic_replace(folder / CURVES) as temporary:
+        temporary.write_bytes(png(figure))
     values = {
         "record": record,
         "curves": picture(figure, "macro-F1 and calibration error by corruption and severity"),
@@ -69,7 +71,8 @@ def write_stress_page(folder: Path, record: Mapping[str, Any], test: StressTest)
         "micro": lambda text: text.replace(" um", " µm"),
     }
     page = folder / PAGE
-    page.write_text(render_page(TEMPLATE, filters, values), encoding="utf-8")
+    with atomic_replace(page) as temporary:
+        temporary.write_text(render_page(TEMPLATE, filters, values), encoding="utf-8")
     return page
 
 

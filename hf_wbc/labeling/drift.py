@@ -114,8 +114,8 @@ class Baseline:
 
 
 _DAMAGE = (
-    EOFError, LookupError, NotImplementedError, OSError, RecursionError, RuntimeError, TypeError,
-    ValueError, zipfile.BadZipFile, zlib.error,
+    EOFError, LookupError, NotImplementedError, OSError, OverflowError, RecursionError,
+    RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What numpy and zipfile raise for files that nobody wrote as a baseline."""
 

@@ -114,7 +114,9 @@ def _label_studio(path: Path) -> list[tuple[str, str, str, float | None]]:
                     raise ValueError(f"{place} has {len(chosen)} choices; allow a single one")
                 took = None if seconds is None else float(seconds)
                 found += [(place, str(each), reader, took) for each in chosen]
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (
+        AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+    ) as error:  # fmt: skip
         raise ValueError(
             f"{path} is not a Label Studio export ({error!r}); export the project as JSON"
         ) from error

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_wbc.records import atomic_replace
+from hf_wbc.text import shorten_list
 
 __all__ = ["ATTRIBUTES_FILE", "AttributeHead", "fit_attributes"]
 
@@ -28,7 +29,7 @@ UNKNOWN = -1
 WEIGHT_DECAY = 1e-3
 NUM_STEPS = 200
 _KEY = "hf_wbc_attributes"
-_DAMAGE = AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError
+_DAMAGE = AttributeError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,9 @@ class AttributeHead:
                 weight, bias = (file.get_tensor(name).float() for name in ("weight", "bias"))
             values = {str(name): tuple(map(str, each)) for name, each in found["values"].items()}
             facts = dict(found["facts"])
+            _require_usable(values, facts)
+            if not (weight.isfinite().all() and bias.isfinite().all()):
+                raise ValueError("it has weights that are no finite numbers")
         except (*_DAMAGE, SafetensorError) as error:
             raise ValueError(f"{path} is damaged: {error}; delete it") from error
         total = sum(map(len, values.values()))
@@ -100,6 +104,17 @@ class AttributeHead:
                 f"features and the file names {total} values; it belongs to another model"
             )
         return cls(values, weight, bias, facts)
+
+
+def _require_usable(values: Mapping[str, Sequence[str]], facts: Mapping[str, Any]) -> None:
+    """Raise ValueError, TypeError or AttributeError for facts that the page could not show."""
+    reliable = facts.get("reliable", [])
+    if unknown := [name for name in reliable if name not in values]:
+        raise ValueError(f"reliable names {shorten_list(unknown)}, which is no attribute")
+    for shares in facts.get("typical", {}).values():
+        for each in shares.values():
+            if not all(0 <= share <= 1 for share in each.values()):
+                raise ValueError("typical holds values beyond 0 to 1")
 
 
 def fit_attributes(

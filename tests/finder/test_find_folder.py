@@ -1,7 +1,9 @@
 """Folders of fields to crops and tables, for all kinds of user input."""
 
 import csv
+import errno
 import json
+import os
 import struct
 import zlib
 
@@ -192,3 +194,24 @@ def test_links_leaving_the_folder_are_reported(tmp_path):
     assert names == ("a.png",)
     assert any("more -> " in other for other in others)
     assert any("again -> " in other for other in others)
+
+
+@pytest.mark.parametrize("has_links", [True, False], ids=["hard links", "no hard links"])
+def test_cells_are_classified_on_any_file_system(tmp_path, monkeypatch, has_links):
+    def refuse(*args):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:  # exFAT, and many network file systems
+        monkeypatch.setattr(os, "link", refuse)
+    name = f"{'x' * 236}.png"  # as long as Linux allows beside the ending of an overlay
+    Image.fromarray(draw_field(white=CELLS)).save(tmp_path / name)
+    seen = []
+
+    def classify(crops, um_per_px, work):
+        seen.extend(path.name for path in sorted(crops.rglob("*.png")) if path.is_file())
+        return {}
+
+    options = FindOptions(UM_PER_PX, overlays=True)
+    found = find_to_folder(tmp_path / name, tmp_path / "out", options, classify)
+    assert len(seen) == found.num_cells == len(CELLS)
+    assert (tmp_path / "out/overlays" / f"{name}.jpg").is_file()

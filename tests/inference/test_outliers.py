@@ -47,7 +47,8 @@ def test_outlier_kind_round_trips_through_json() -> None:
     same = OutlierKind.from_dict(json.loads(json.dumps(kind.to_dict())), 8)
     np.testing.assert_array_equal(same.weight, kind.weight)
     assert dataclasses.replace(same, weight=kind.weight).to_dict() == kind.to_dict()
-    for bad in ({}, {**kind.to_dict(), "weight": "?"}, {**kind.to_dict(), "bias": "nan"}):
+    changes = {"weight": "?"}, {"bias": "nan"}, {"num_images": float("inf")}, {"recall": 10**400}
+    for bad in ({}, *({**kind.to_dict(), **each} for each in changes)):
         with pytest.raises(ValueError, match=r"damaged|finite"):
             OutlierKind.from_dict(bad, 8)
     with pytest.raises(ValueError, match="9 features"):

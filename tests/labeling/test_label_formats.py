@@ -123,6 +123,7 @@ def test_cvat_files_that_define_entities_are_refused(tmp_path: Path, encoding: s
         ("a.json", '[{"data": 3}]', "Label Studio"),
         ("a.json", "[" * 100_000, "Label Studio"),
         ("a.json", task("monocyte", lead_time="soon"), "soon"),
+        ("a.json", task("monocyte", lead_time=10**400), "Label Studio"),
         ("a.json", task({"a": 1}), "c.png"),
         ("a.json", task("monocyte", "basophil"), "2 choices"),
         ("a.xml", "<annotations>", "CVAT"),

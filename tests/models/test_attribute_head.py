@@ -52,3 +52,32 @@ def test_saved_head_round_trips_and_wrong_file_is_reported(
     (tmp_path / ATTRIBUTES_FILE).write_bytes(b"not safetensors")
     with pytest.raises(ValueError, match="is damaged"):
         AttributeHead.load(tmp_path, 5)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"reliable": ["shape", "unknown"]},
+        {"reliable": 3},
+        {"reliable": [["shape"]]},
+        {"typical": []},
+        {"typical": {"monocyte": {"shape": [0.5]}}},
+        {"typical": {"monocyte": {"shape": {"round": "half"}}}},
+    ],
+)
+def test_facts_that_cannot_be_shown_are_reported(
+    fitted: tuple[AttributeHead, np.ndarray, dict[str, np.ndarray]],
+    tmp_path: Path,
+    facts: dict[str, object],
+) -> None:
+    AttributeHead(VALUES, fitted[0].weight, fitted[0].bias, facts).save(tmp_path)
+    with pytest.raises(ValueError, match=f"{ATTRIBUTES_FILE} is damaged"):
+        AttributeHead.load(tmp_path, 5)
+
+
+def test_weights_that_are_no_numbers_are_reported(
+    fitted: tuple[AttributeHead, np.ndarray, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    AttributeHead(VALUES, fitted[0].weight * float("nan"), fitted[0].bias, {}).save(tmp_path)
+    with pytest.raises(ValueError, match="finite"):
+        AttributeHead.load(tmp_path, 5)
