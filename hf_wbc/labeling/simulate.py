@@ -57,6 +57,10 @@ def scorable(pool: Pool) -> tuple[Pool, str]:
     enough = counts >= FEWEST_CELLS
     rare = [f"{NAMES[c]} ({counts[c]})" for c in np.flatnonzero(~enough & (counts > 0))]
     note = f"left out, fewer than {FEWEST_CELLS} cells: {', '.join(rare)}" if rare else ""
+    if not enough.any():
+        raise ValueError(
+            f"{pool.name} has too few cells to simulate a reader with; {note}; label more of them"
+        )
     known = pool.labels != UNLABELED
     return pool.take(np.flatnonzero(known & enough[pool.labels])), note
 
@@ -94,7 +98,7 @@ def simulate(
         pool: All labeled cells of a laboratory.
         source: The model's own head.
         strategies: Names of strategies.
-        budgets: Numbers of labels, increasing; those beyond the pool are left out.
+        budgets: Numbers of labels; those beyond the pool are left out.
         seeds: Number of repetitions.
         first_seed: Seed of the first one; the others follow.
         heads: Families of heads.
@@ -104,17 +108,20 @@ def simulate(
 
     Yields:
         A draw for each repetition, strategy, budget and head.
+
+    Raises:
+        ValueError: If a budget is negative, or none fits the pool of any repetition.
     """
-    total, done = seeds * len(strategies), 0
-    for seed in range(first_seed, first_seed + seeds):
-        rows, test = divide(pool, seed)
+    repetitions = _repetitions(pool, budgets, range(first_seed, first_seed + seeds))
+    total, done = len(repetitions) * len(strategies), 0
+    for seed, rows, test, fitting in repetitions:
         mine, features, true = pool.take(rows), pool.features[test], pool.labels[test]
         zero = _score(true, source.logits(features.astype(np.float64)), merge)
         for strategy in strategies:
             learner = Learner(
                 mine, source, prototypes=prototypes, strategy=strategy, merge=merge, seed=seed
             )
-            for budget in (each for each in budgets if each <= len(mine)):
+            for budget in fitting:
                 while num := min(BATCH, budget - len(learner.answered)):
                     learner.tell_answers(answers_of(mine, learner.next(num)))
                 for head in heads:
@@ -130,6 +137,27 @@ def simulate(
                     )  # fmt: skip
             done += 1
             on_progress(done, total)
+
+
+def _repetitions(
+    pool: Pool, budgets: Sequence[int], seeds: range
+) -> list[tuple[int, Ids, Ids, list[int]]]:
+    """Return seed, rows of the pool, test rows and possible budgets of each repetition."""
+    named = " ".join(map(str, budgets))
+    if not budgets or min(budgets) < 0:
+        raise ValueError(f"--budgets are {named or 'none'}; name numbers of labels, such as 10 25")
+    parts = ((seed, *divide(pool, seed)) for seed in seeds)
+    found = [
+        (seed, rows, test, sorted({each for each in budgets if each <= len(rows)}))
+        for seed, rows, test in parts
+        if len(rows) and len(test)
+    ]
+    if not any(fitting for *_, fitting in found):
+        raise ValueError(
+            f"{pool.name} has {len(pool)} cells to label and to score, too few for --budgets "
+            f"{named} and --seeds {len(seeds)}; name smaller budgets, or another dataset"
+        )
+    return [each for each in found if each[3]]
 
 
 def _score(true: Ids, logits: Floats, merge: Sequence[str]) -> float:

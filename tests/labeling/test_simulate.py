@@ -34,6 +34,33 @@ def test_rare_classes_and_unlabeled_cells_are_excluded() -> None:
     assert len(cells) == 90 and "myeloblast (3)" in note
     with pytest.raises(ValueError, match="no labels"):
         scorable(Pool(**{**vars(pool), "labels": np.full(100, -1)}))
+    with pytest.raises(ValueError, match=r"too few cells.*\([1-3]\)"):
+        scorable(laboratory(100).take(np.arange(3)))
+
+
+@pytest.mark.parametrize(
+    ("budgets", "seeds"), [((10,), 1), ((2,), 0), ((), 1), ((-5,), 1), ((2, -5), 1)]
+)
+def test_simulation_without_a_possible_budget_is_reported(
+    budgets: tuple[int, ...], seeds: int
+) -> None:
+    with pytest.raises(ValueError, match="--budgets"):
+        list(
+            simulate(
+                laboratory(12), source_head(), strategies=("random",), budgets=budgets, seeds=seeds
+            )
+        )
+
+
+def test_budgets_are_reached_in_any_order() -> None:
+    draws = simulate(laboratory(40), source_head(), strategies=("random",), budgets=(8, 4), seeds=1)
+    assert [draw.budget for draw in draws] == [4, 8]
+
+
+def test_laboratory_of_one_patient_is_reported() -> None:
+    pool = Pool(**{**vars(laboratory(40)), "groups": np.full(40, "only one")})
+    with pytest.raises(ValueError, match="40 cells"):
+        list(simulate(pool, source_head(), strategies=("random",), budgets=(4,), seeds=2))
 
 
 @pytest.mark.slow
