@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 LONGEST = 40
 """Maximum number of characters in a cell that is not wrapped."""
+NOT_MEASURED = (
+    "--features: no run has test images of two laboratories that share a labeled class, so the "
+    "laboratory's share of the features is not measured"
+)
 
 
 def compare(
@@ -94,6 +98,7 @@ def _more(comparison: "Comparison", metrics: bool, features: bool, seed: int) ->
     """Add further scores, and what the features hold of the laboratory, if requested."""
     from dataclasses import replace
 
+    from hf_wbc.cli.display import plain_console
     from hf_wbc.comparison.further_scores import further_scores
     from hf_wbc.comparison.laboratory_share import laboratory_shares
 
@@ -103,6 +108,8 @@ def _more(comparison: "Comparison", metrics: bool, features: bool, seed: int) ->
         comparison = replace(comparison, further_scores=further, problems=problems)
     if features:
         shares, found = laboratory_shares(comparison.rows, seed)
+        if not shares:
+            plain_console(stderr=True).print(NOT_MEASURED, soft_wrap=True)
         problems = (*comparison.problems, *found)
         comparison = replace(comparison, laboratory_shares=shares, problems=problems)
     return comparison

@@ -12,7 +12,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +79,46 @@ def start_trackers(accelerator: "Accelerator", folder: Path, config: Mapping[str
     TensorBoard logs to that folder; trackio logs to TRACKIO_DIR, under the folder's name.
     """
     accelerator.project_configuration.logging_dir = str(folder)
-    facts = {"name": folder.name, "config": dict(config), "resume": "allow", "embed": False}
+    known = _without_empty(config)
+    facts = {"name": folder.name, "config": known, "resume": "allow", "embed": False}
     accelerator.init_trackers(PROJECT, init_kwargs={"trackio": facts})
+
+
+def _without_empty(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop empty groups, at any depth: trackio cannot export them for a static Space."""
+    found = {
+        name: _without_empty(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+    }
+    return {name: value for name, value in found.items() if value != {}}
+
+
+@contextlib.contextmanager
+def training_alerts(accelerator: "Accelerator") -> Iterator[None]:
+    """Send an alert to trackio when the training in this context ends, fails or is interrupted.
+
+    Trackio shows alerts on its dashboard, and posts them to TRACKIO_WEBHOOK_URL if that is set.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _alert(accelerator, "Training interrupted", "the same command resumes it", "warn")
+        raise
+    except Exception as error:
+        _alert(accelerator, "Training failed", f"{type(error).__name__}: {error}", "error")
+        raise
+    _alert(accelerator, "Training finished", "the record is written", "info")
+
+
+def _alert(accelerator: "Accelerator", title: str, text: str, level: str) -> None:
+    """Send an alert from the main process; a tracker other than trackio has none."""
+    for tracker in accelerator.trackers:
+        if tracker.name == "trackio" and accelerator.is_main_process:
+            from trackio import AlertLevel
+
+            tracker.tracker.alert(title, text, AlertLevel(level))
+            if level != "info":  # the process may end before trackio sends what it has queued
+                tracker.tracker.finish()
 
 
 def _refuse_lone_process() -> None:

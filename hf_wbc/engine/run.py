@@ -10,7 +10,7 @@ import torch
 
 from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.accelerator import make_accelerator, start_trackers
+from hf_wbc.engine.accelerator import make_accelerator, start_trackers, training_alerts
 from hf_wbc.engine.compilation import compile_network, missing_compiler
 from hf_wbc.engine.context import OnStage, RunContext
 from hf_wbc.engine.finalize import finalize
@@ -95,8 +95,9 @@ def run(
             sync.fetch(folder)
         accelerator.wait_for_everyone()  # every process reads the checkpoint
         start_trackers(accelerator, folder.path, config.to_dict())
-        progress = trainer.train()
-        finalize(context, progress, trainer.rules[progress.phase], num_trained)
+        with training_alerts(accelerator):
+            progress = trainer.train()
+            finalize(context, progress, trainer.rules[progress.phase], num_trained)
     accelerator.end_training()
     return folder
 
