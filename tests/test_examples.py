@@ -109,9 +109,9 @@ FOREIGN = {
     "--array", "--check", "--cpu", "--flavor", "--force", "--index-url", "--key-file",
     "--local-dir",
     "--log-file", "--main_process_port", "--multi_gpu", "--noheader", "--nproc-per-node",
-    "--num_processes", "--pid-file", "--repo-type", "--secrets", "--seed-file", "--socket",
-    "--standalone", "--strict", "--timeout", "--tyro-print-completion", "--user", "--wrap",
-    "--no-", "--tyro-",
+    "--num_processes", "--pid-file", "--project", "--repo-type", "--sdk", "--secrets",
+    "--seed-file", "--socket", "--space-id", "--standalone", "--strict", "--timeout",
+    "--tyro-print-completion", "--user", "--wrap", "--no-", "--tyro-",
 }  # fmt: skip
 """Flags of other programs that texts and code name, and prefixes."""
 

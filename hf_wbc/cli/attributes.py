@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from hf_wbc.inference.options import RuntimeName
-
 if TYPE_CHECKING:
     from hf_wbc.models.attribute_head import AttributeHead
 
-COMMON = {"table", "second", "limit", "runtime"}
+COMMON = {"table", "second", "limit"}
 """Flags that `--help` shows besides --out."""
 
 
@@ -21,7 +19,6 @@ def attributes(
     second: tuple[Path, ...] = (),
     out: Path | None = None,
     limit: int = 4000,
-    runtime: RuntimeName = "auto",
 ) -> None:
     """Train a head for morphology, such as nucleus shape and granules.
 
@@ -37,7 +34,6 @@ def attributes(
         second: The same from other annotators, to measure their agreement.
         out: Folder of attributes.safetensors; the model's own folder by default.
         limit: Most cells of each split.
-        runtime: What computes the features; auto is the fastest installed one that agrees.
     """
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.inference.attributes import read_attributes, train_attributes
@@ -48,7 +44,7 @@ def attributes(
     first = read_attributes(table)
     again = read_attributes(second) if second else None
     with stage_progress() as report:
-        head = train_attributes(model, data, first, again, limit, runtime, report)
+        head = train_attributes(model, data, first, again, limit, report)
     path = head.save(folder)
     _print(head, path)
 

@@ -219,6 +219,13 @@ they do not tell bands from segmented neutrophils, and have three basophils or f
 |---|---|--:|--:|--:|
 {rows}
 {_outlier_text(facts)}
+## Attributes
+
+`attributes.safetensors` reads eleven attributes, such as granules and the shape of the nucleus,
+from the features of all stages of this network. It was trained with the WBCAtt table (MIT license)
+by `hf-wbc attributes`, and never changes the class; the page names those that are reliable
+(docs/stress.md has the scores).
+
 ## Data
 
 Cells, thumbnails and examples: Acevedo A., Merino A., Alferez S., Molina A., Boldu L., Rodellar J.,

@@ -6,6 +6,7 @@ image file. The dataset's own splits decide which cells train and which are scor
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +21,7 @@ from hf_wbc.inference.runtime import split_features
 from hf_wbc.inference.select_runtime import choose_runtime
 from hf_wbc.models import load_trained
 from hf_wbc.models.attribute_head import UNKNOWN, AttributeHead, fit_attributes
+from hf_wbc.models.stage_features import stage_features
 from hf_wbc.taxonomy import NAMES, UNLABELED
 from hf_wbc.text import csv_rows, shorten_list
 
@@ -65,18 +67,16 @@ def train_attributes(
     table: Table,
     again: Table | None = None,
     limit: int = 4000,
-    runtime: str = "auto",
     on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> AttributeHead:
     """Train a head on the training cells of a dataset, and score it on its test cells.
 
     Args:
-        model: A trained model of the eleven classes, whose features are used.
+        model: A trained model of the eleven classes, the features of whose stages are used.
         ref: A prepared folder or a Hub dataset.
         table: Attributes of its cells.
         again: The same of other annotators, to measure their agreement.
         limit: Most cells of each split.
-        runtime: What computes the features.
         on_progress: Called with the stage, the number of cells done and the total.
 
     Raises:
@@ -90,14 +90,13 @@ def train_attributes(
         raise ValueError("no attribute has two values among the training cells; nothing to learn")
     pretrained = load_trained(model)
     pretrained.classifier.eval()
-    choice = choose_runtime(
-        pretrained.classifier, pretrained.preprocessing, runtime, key=pretrained.revision
-    )
+    choice = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch")
+    runtime = replace(choice.runtime, features=partial(stage_features, pretrained.classifier))
     how, _ = preprocessing_for(pretrained, ref)
     features = {}
     for split, rows in joined.items():
         show = partial(on_progress, split)
-        features[split] = split_features(pretrained, choice.runtime, how, splits[split], rows, show)
+        features[split] = split_features(pretrained, runtime, how, splits[split], rows, show)
     head = fit_attributes(features["train"], _codes(cells["train"], values), values)
     scores = attribute_scores(head.predict(features["test"]), _codes(cells["test"], values), values)
     agreement = None if again is None else _agreement(table, again, values)
@@ -116,7 +115,7 @@ def train_attributes(
         ],
         "typical": _typical(splits["train"].labels[joined["train"]], cells["train"], values),
     }
-    return AttributeHead(head.values, head.weight, head.bias, facts)
+    return replace(head, facts=facts, has_stages=True)
 
 
 def _typical(

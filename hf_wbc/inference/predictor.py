@@ -7,6 +7,7 @@ warnings for each.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.features import crop_geometry
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.evaluation.validators import unit_rows
-from hf_wbc.inference.attribute_reasons import Reason, find_reasons, read_attribute_head
+from hf_wbc.inference.attribute_reasons import Reason, cell_reasons, read_attribute_head
 from hf_wbc.inference.cell_prediction import (
     EMPTY,
     FOREIGN,
@@ -92,6 +93,7 @@ class Predictor:
         self.geometry = crop_geometry(pretrained)
         self.abstention = fit_run_abstention(pretrained)
         self._lock = Lock()
+        self._reasons = partial(cell_reasons, attribute_head, pretrained.classifier, self._lock)
         self._runtime = replace(runtime_choice.runtime, features=self._locked_features)
 
     @classmethod
@@ -213,7 +215,8 @@ class Predictor:
             )
             for found, outlier, is_rejected in zip(of_images, outliers, rejected, strict=True)
         ]
-        return self._predictions(frames, logits, features, rejected, outliers, warnings)
+        reasons = self._reasons(crops, preprocessing, features, logits)
+        return self._predictions(frames, logits, features, rejected, outliers, warnings, reasons)
 
     def features(self, crops: Pixels, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
         """Compute penultimate features (N, d) of crops (N, S, S, 3) with the chosen runtime."""
@@ -302,9 +305,9 @@ class Predictor:
         rejected: NDArray[np.bool_],
         outliers: Sequence[str],
         warnings: Sequence[tuple[str, ...]],
+        reasons: Sequence[tuple[Reason, ...]],
     ) -> list[CellPrediction]:
         probabilities = softmax(logits.astype(np.float64), axis=1)
-        reasons = self._reasons(features, logits)
         in_set = np.zeros(logits.shape, bool)
         if self.abstention is not None:
             in_set = self.abstention.within_class.sets(logits)
@@ -332,14 +335,6 @@ class Predictor:
             )
             for row, (p, frame) in enumerate(zip(probabilities, frames, strict=True))
         ]
-
-    def _reasons(
-        self, features: NDArray[np.float32], logits: NDArray[np.float32]
-    ) -> list[tuple[Reason, ...]]:
-        """Return the attributes of cells; empty ones without a head."""
-        if self.attribute_head is None:
-            return [()] * len(features)
-        return find_reasons(self.attribute_head, features, logits.argmax(1).tolist())
 
 
 def to_rgb(image: Image.Image | Pixels) -> Pixels:

@@ -1,12 +1,12 @@
-"""A linear head for morphological attributes on the features of a classifier.
+"""A head for morphological attributes on the features of a classifier.
 
-Each attribute has a few values, such as nucleus_shape: segmented-bilobed, irregular and so on; the
-head has a softmax for each attribute. It is a small safetensors file beside the model, and never
-changes the class.
+Each attribute has a few values, such as nucleus_shape: segmented-bilobed, irregular and so on. The
+head has one hidden layer for all attributes, and a softmax for each. It is a small safetensors file
+beside the model, and never changes the class.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +14,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from hf_wbc.models.utils import seeded_rng
 from hf_wbc.records import atomic_replace
 from hf_wbc.text import shorten_list
 
@@ -26,8 +27,16 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 UNKNOWN = -1
 """Code of a value that is not known."""
-WEIGHT_DECAY = 1e-3
-NUM_STEPS = 200
+WIDTH = 256
+"""Units of the hidden layer."""
+INPUT_DROPOUT, DROPOUT = 0.2, 0.5
+WEIGHT_DECAY = 0.01
+LEARNING_RATE = 1e-3
+BATCH_SIZE = 128
+NUM_EPOCHS = 30
+FEWEST_STEPS = 300
+LARGEST = 6.0
+"""Standard deviations beyond which a training feature is clipped."""
 _KEY = "hf_wbc_attributes"
 _DAMAGE = AttributeError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError
 
@@ -39,11 +48,17 @@ class AttributeHead:
     values: Mapping[str, tuple[str, ...]]
     """Values of each attribute."""
     weight: Tensor
-    """Weights (V, d) for all V values, attribute by attribute."""
+    """Weights (V, h) for all V values, attribute by attribute; (V, d) without a hidden layer."""
     bias: Tensor
     """Biases (V,)."""
     facts: Mapping[str, Any]
     """What it was trained on, and the F1 of each attribute on held-out cells; JSON values."""
+    hidden_weight: Tensor | None = None
+    """Weights (h, d) of the hidden layer; None in files without one."""
+    hidden_bias: Tensor | None = None
+    """Biases (h,) of the hidden layer."""
+    has_stages: bool = False
+    """Whether its features are those of all stages (see `hf_wbc.models.stage_features`)."""
 
     @property
     def reliable(self) -> tuple[str, ...]:
@@ -53,7 +68,10 @@ class AttributeHead:
     @torch.inference_mode()
     def predict(self, features: Floats) -> dict[str, Floats]:
         """Return the probabilities (N, values) of each attribute for features (N, d)."""
-        logits = torch.from_numpy(features) @ self.weight.T + self.bias
+        inputs = torch.from_numpy(features)
+        if self.hidden_weight is not None and self.hidden_bias is not None:
+            inputs = (inputs @ self.hidden_weight.T + self.hidden_bias).relu()
+        logits = inputs @ self.weight.T + self.bias
         parts = torch.split(logits, [len(each) for each in self.values.values()], 1)
         return {
             name: part.softmax(1).numpy() for name, part in zip(self.values, parts, strict=True)
@@ -65,8 +83,12 @@ class AttributeHead:
         from safetensors.torch import save_file
 
         values = {name: list(each) for name, each in self.values.items()}
-        metadata = {_KEY: json.dumps({"values": values, "facts": dict(self.facts)})}
-        tensors = {"weight": self.weight.half().contiguous(), "bias": self.bias.half()}
+        known = {"values": values, "facts": dict(self.facts), "has_stages": self.has_stages}
+        metadata = {_KEY: json.dumps(known)}
+        tensors = {"weight": self.weight, "bias": self.bias}
+        if self.hidden_weight is not None and self.hidden_bias is not None:
+            tensors |= {"hidden_weight": self.hidden_weight, "hidden_bias": self.hidden_bias}
+        tensors = {name: each.half().contiguous() for name, each in tensors.items()}
         with atomic_replace(folder / ATTRIBUTES_FILE) as temporary:
             try:
                 save_file(tensors, temporary, metadata)
@@ -75,8 +97,15 @@ class AttributeHead:
         return folder / ATTRIBUTES_FILE
 
     @classmethod
-    def load(cls, folder: Path, num_features: int) -> Self | None:
+    def load(
+        cls, folder: Path, num_features: int, num_stage_features: Callable[[], int] | None = None
+    ) -> Self | None:
         """Read the head of a model's folder; None if it has none.
+
+        Args:
+            folder: The model's folder.
+            num_features: Width of the model's penultimate features.
+            num_stage_features: Returns that of all its stages; None if there are none.
 
         Raises:
             ValueError: If the file is damaged or of another model.
@@ -89,21 +118,31 @@ class AttributeHead:
         try:
             with safe_open(path, "pt") as file:
                 found = json.loads((file.metadata() or {})[_KEY])
-                weight, bias = (file.get_tensor(name).float() for name in ("weight", "bias"))
+                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            weight, bias = tensors["weight"], tensors["bias"]
             values = {str(name): tuple(map(str, each)) for name, each in found["values"].items()}
-            facts = dict(found["facts"])
+            facts, has_stages = dict(found["facts"]), bool(found.get("has_stages"))
             _require_usable(values, facts)
-            if not (weight.isfinite().all() and bias.isfinite().all()):
+            if not all(each.isfinite().all() for each in tensors.values()):
                 raise ValueError("it has weights that are no finite numbers")
         except (*_DAMAGE, SafetensorError) as error:
             raise ValueError(f"{path} is damaged: {error}; delete it") from error
-        total = sum(map(len, values.values()))
-        if weight.shape != (total, num_features) or bias.shape != (total,):
+        if has_stages and num_stage_features is not None:
+            num_features = num_stage_features()
+        hidden, hidden_bias = tensors.get("hidden_weight"), tensors.get("hidden_bias")
+        total, width = sum(map(len, values.values())), num_features
+        expected: dict[str, tuple[int, ...]] = {}
+        if hidden is not None and hidden.ndim:
+            width = len(hidden)
+            expected = {"hidden_weight": (width, num_features), "hidden_bias": (width,)}
+        expected |= {"weight": (total, width), "bias": (total,)}
+        shapes = {name: tuple(each.shape) for name, each in tensors.items()}
+        if shapes != expected:
             raise ValueError(
-                f"{path} has weights {tuple(weight.shape)}, but the model has {num_features} "
+                f"{path} has weights {shapes}, but the model has {num_features} "
                 f"features and the file names {total} values; it belongs to another model"
             )
-        return cls(values, weight, bias, facts)
+        return cls(values, weight, bias, facts, hidden, hidden_bias, has_stages)
 
 
 def _require_usable(values: Mapping[str, Sequence[str]], facts: Mapping[str, Any]) -> None:
@@ -118,41 +157,60 @@ def _require_usable(values: Mapping[str, Sequence[str]], facts: Mapping[str, Any
 
 
 def fit_attributes(
-    features: Floats, codes: Mapping[str, Ids], values: Mapping[str, Sequence[str]]
+    features: Floats, codes: Mapping[str, Ids], values: Mapping[str, Sequence[str]], seed: int = 0
 ) -> AttributeHead:
-    """Fit the head by regularized maximum likelihood.
+    """Fit the head by maximum likelihood, regularized by dropout and weight decay.
 
     Args:
         features: Features of the training cells (N, d).
         codes: By attribute, the index of each cell's value (N,); -1 if it is unknown.
         values: Values of each attribute.
+        seed: Seed of the weights, the order of the cells and dropout.
     """
     inputs = torch.from_numpy(features)
     mean, std = inputs.mean(0), inputs.std(0) + 1e-6
-    scaled = (inputs - mean) / std
+    scaled = ((inputs - mean) / std).clamp(-LARGEST, LARGEST)
     sizes = [len(values[name]) for name in values]
-    weight = torch.zeros(sum(sizes), inputs.shape[1], requires_grad=True)
-    bias = torch.zeros(sum(sizes), requires_grad=True)
-    targets = [torch.from_numpy(codes[name]) for name in values]
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=NUM_STEPS, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        parts = torch.split(scaled @ weight.T + bias, sizes, 1)
-        losses = [
-            torch.nn.functional.cross_entropy(part, target, ignore_index=UNKNOWN)
-            for part, target in zip(parts, targets, strict=True)
-        ]
-        loss = torch.stack(losses).sum() + WEIGHT_DECAY * weight.square().sum()
-        torch.autograd.backward(loss)
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        own = weight / std
-        return AttributeHead(
-            {name: tuple(each) for name, each in values.items()},
-            own.detach().clone(),
-            (bias - own @ mean).detach().clone(),
-            {},
+    targets = torch.stack([torch.from_numpy(codes[name]) for name in values], 1)
+    with seeded_rng(seed):
+        first, last = nn.Linear(inputs.shape[1], WIDTH), nn.Linear(WIDTH, sum(sizes))
+        norm = nn.BatchNorm1d(WIDTH)
+        network = nn.Sequential(
+            nn.Dropout(INPUT_DROPOUT), first, norm, nn.ReLU(), nn.Dropout(DROPOUT), last
         )
+        _optimize(network, scaled, targets, sizes)
+    with torch.no_grad():
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        shift = (first.bias - norm.running_mean) * scale + norm.bias
+        own = first.weight * scale[:, None] / std
+        return AttributeHead(
+            values={name: tuple(each) for name, each in values.items()},
+            weight=last.weight.detach().clone(),
+            bias=last.bias.detach().clone(),
+            facts={},
+            hidden_weight=own.detach().clone(),
+            hidden_bias=(shift - own @ mean).detach().clone(),
+        )
+
+
+def _optimize(network: nn.Module, inputs: Tensor, targets: Tensor, sizes: Sequence[int]) -> None:
+    """Train on cells (N, d) with targets (N, attributes)."""
+    batch = min(BATCH_SIZE, len(inputs))
+    per_epoch = len(inputs) // batch
+    num_epochs = max(NUM_EPOCHS, -(-FEWEST_STEPS // per_epoch))
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=num_epochs * per_epoch, pct_start=0.1
+    )
+    for _ in range(num_epochs):
+        for rows in torch.randperm(len(inputs))[: per_epoch * batch].split(batch):  # type: ignore[no-untyped-call]
+            parts = network(inputs[rows]).split(list(sizes), 1)
+            losses = [
+                nn.functional.cross_entropy(part, target, ignore_index=UNKNOWN, reduction="sum")
+                for part, target in zip(parts, targets[rows].T, strict=True)
+            ]
+            optimizer.zero_grad()
+            torch.autograd.backward(torch.stack(losses).sum() / batch)
+            optimizer.step()
+            schedule.step()

@@ -10,6 +10,7 @@ from hf_wbc.cli.main import main
 from hf_wbc.inference import attributes as module
 from hf_wbc.inference.attributes import read_attributes, train_attributes
 from hf_wbc.models.attribute_head import AttributeHead
+from hf_wbc.models.stage_features import num_stage_features
 from hf_wbc.shipped import shipped
 
 TOY = str(shipped("spaces/wbc/toy_model"))
@@ -44,12 +45,17 @@ def test_head_is_trained_scored_and_saved_with_model(
     out = tmp_path / "model"
     out.mkdir()
     words = ["attributes", TOY, lab, "--table", str(table), "--second", str(table)]
-    assert main([*words, "--out", str(out), "--runtime", "torch"]) == 0
+    assert main([*words, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "granularity" in said and "mean F1" in said
-    width = module.load_trained(TOY).classifier.num_features
-    head = AttributeHead.load(out, width)
-    assert head is not None and head.facts["num_train"] == head.facts["num_test"] == 33
+    classifier = module.load_trained(TOY).classifier
+    width = num_stage_features(classifier, 32)
+    head = AttributeHead.load(out, classifier.num_features, lambda: width)
+    assert (
+        head is not None
+        and head.has_stages
+        and head.facts["num_train"] == head.facts["num_test"] == 33
+    )
     assert head.facts["agreement"] == {"granularity": 1.0, "cell_size": 1.0}
     assert 0 < head.facts["f1"]["cell_size"] <= 1
     for name in head.values:

@@ -1,9 +1,11 @@
 """The attribute head learns, is saved next to a model, and rejects damaged files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hf_wbc.models.attribute_head import ATTRIBUTES_FILE, AttributeHead, fit_attributes
 
@@ -41,7 +43,7 @@ def test_saved_head_round_trips_and_wrong_file_is_reported(
 ) -> None:
     head, features, _ = fitted
     assert AttributeHead.load(tmp_path, 5) is None
-    head = AttributeHead(head.values, head.weight, head.bias, {"reliable": ["shape"]})
+    head = replace(head, facts={"reliable": ["shape"]})
     head.save(tmp_path)
     again = AttributeHead.load(tmp_path, 5)
     assert again is not None and again.reliable == ("shape",) and again.values == head.values
@@ -49,6 +51,13 @@ def test_saved_head_round_trips_and_wrong_file_is_reported(
         assert each == pytest.approx(head.predict(features)[name], abs=0.02)
     with pytest.raises(ValueError, match="belongs to another model"):
         AttributeHead.load(tmp_path, 6)
+    replace(head, has_stages=True).save(tmp_path)
+    assert AttributeHead.load(tmp_path, 4, lambda: 5) is not None
+    with pytest.raises(ValueError, match="belongs to another model"):
+        AttributeHead.load(tmp_path, 5, lambda: 6)
+    replace(head, hidden_bias=torch.zeros(3)).save(tmp_path)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        AttributeHead.load(tmp_path, 5)
     (tmp_path / ATTRIBUTES_FILE).write_bytes(b"not safetensors")
     with pytest.raises(ValueError, match="is damaged"):
         AttributeHead.load(tmp_path, 5)
@@ -81,3 +90,23 @@ def test_weights_that_are_no_numbers_are_reported(
     AttributeHead(VALUES, fitted[0].weight * float("nan"), fitted[0].bias, {}).save(tmp_path)
     with pytest.raises(ValueError, match="finite"):
         AttributeHead.load(tmp_path, 5)
+
+
+def test_file_of_an_earlier_release_without_hidden_layer_is_read(tmp_path: Path) -> None:
+    features = np.eye(5, dtype="f4")
+    old = AttributeHead(VALUES, 9 * torch.eye(5), torch.zeros(5), {})
+    old.save(tmp_path)
+    again = AttributeHead.load(tmp_path, 5)
+    assert again is not None and again.hidden_weight is None and not again.has_stages
+    assert again.predict(features)["shape"].argmax(1).tolist()[:3] == [0, 1, 2]
+
+
+def test_attributes_that_no_linear_head_can_learn_are_learned() -> None:
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], (600, 2))
+    features = (signs + rng.normal(0, 0.1, signs.shape)).astype("f4")
+    codes = {"vacuole": (signs.prod(1) > 0).astype(np.int64)}
+    head = fit_attributes(features, codes, {"vacuole": ("no", "yes")})
+    assert (head.predict(features)["vacuole"].argmax(1) == codes["vacuole"]).mean() > 0.95
+    again = fit_attributes(features, codes, {"vacuole": ("no", "yes")})
+    assert (again.weight == head.weight).all(), "the same cells give the same head"
