@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_wbc.audit.representation import robustness_index
+from hf_wbc.cli.main import main
 from hf_wbc.comparison.collect import Problem, collect
 from hf_wbc.comparison.compare import compare
 from hf_wbc.comparison.export import flat_tables
@@ -94,3 +95,12 @@ def test_section_is_omitted_unless_measured(root: Path, measured: Shares) -> Non
     (section,) = optional_sections(comparison)
     assert section.table is not None and len(section.table.cells) == 2
     assert len(flat_tables(comparison)["laboratory_shares"]) == 2
+
+
+def test_command_says_why_features_of_a_single_laboratory_are_not_measured(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "runs", target=None)
+    words = ["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--no-report"]
+    assert main([*words, "--features"]) == 0
+    assert "no run has test images of two laboratories" in capsys.readouterr().err
