@@ -44,12 +44,14 @@ def drift(
 
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.engine.calibrate import fit_run_abstention
-    from hf_wbc.labeling.drift import Baseline
+    from hf_wbc.labeling.drift import Baseline, check_comparable
     from hf_wbc.labeling.drift import drift as compare
     from hf_wbc.labeling.pool import open_pool
+    from hf_wbc.models import load_trained
     from hf_wbc.records import write_json
 
     before = Baseline.load(baseline)
+    check_comparable(before, load_trained(model).revision, level)  # before any cell is embedded
     with stage_progress() as progress:
         pretrained, pool = open_pool(
             model, images, inference, cache, reserve_test=False,

@@ -51,10 +51,13 @@ def find(
     """
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.finder.boxes import find_box_files
+    from hf_wbc.finder.field_source import list_fields
     from hf_wbc.finder.find_folder import FindOptions, find_to_folder
 
-    if evaluate is not None:
-        find_box_files(evaluate)  # fail before any work is done
+    if evaluate is not None:  # fail before any work is done
+        boxed = find_box_files(evaluate)
+        if not any(Path(name).stem in boxed for name in list_fields(fields)[1]):
+            raise ValueError(f"no field has a file of boxes of the same name in {evaluate}")
     options = FindOptions(um_per_px, overlays, skip_bad)
     classify = None
     if model is not None:

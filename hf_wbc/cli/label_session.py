@@ -19,16 +19,18 @@ from hf_wbc.data.labels_file import (
 )
 from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.escape import plain_lines, print_plain
+from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_acceptance
 from hf_wbc.labeling.adapt import prototypes_of, source_head
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
 from hf_wbc.labeling.drift import FEWEST, build_baseline
-from hf_wbc.labeling.label_formats import export_cells, import_answers
+from hf_wbc.labeling.label_formats import TOOL_SUFFIXES, export_cells, import_answers
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.labeling.pool import Pool, answers_of, open_pool, read_squares
 from hf_wbc.labeling.simulate import Draw, advantages, curve, scorable, simulate
+from hf_wbc.labeling.strategies import load_strategy
 from hf_wbc.labeling.summary import describe
 from hf_wbc.models import PretrainedModel
 from hf_wbc.taxonomy import CLASSES, UNLABELED
@@ -36,7 +38,7 @@ from hf_wbc.taxonomy import CLASSES, UNLABELED
 if TYPE_CHECKING:
     from hf_wbc.cli.label import LearningOptions, SimulationOptions
 
-__all__ = ["LabelSession", "run_session", "run_simulation", "write_report"]
+__all__ = ["LabelSession", "check_learning", "run_session", "run_simulation", "write_report"]
 
 BUDGET = 50
 """Number of cells to label where nothing else is said and there are as many."""
@@ -185,11 +187,32 @@ def run_session(
 ) -> LabelSession:
     """Open a folder or dataset, and its labels file."""
     file = LabelsFile(out)
+    check_learning([learning.strategy], learning.merge)
     pretrained, pool, options = open_laboratory(model, ref, mapping, cache, options)
     prototypes = prototypes_of(read_reference_set(model, pretrained))
     learner = Learner.of_model(pretrained, pool, prototypes=prototypes, **asdict(learning))
     note_strategy(out, learning.strategy)
     return LabelSession(learner, file, ref, options, budget)
+
+
+def check_learning(
+    strategies: Sequence[str], merge: Sequence[str], labels: Sequence[Path] = ()
+) -> None:
+    """Raise ValueError for arguments that would otherwise fail after all cells are embedded.
+
+    Args:
+        strategies: Names of labeling strategies.
+        merge: Classes to score as one, as FROM=INTO.
+        labels: Files of labels to read.
+    """
+    merged_labels(merge)
+    for name in strategies:
+        load_strategy(name)
+    for path in labels:
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist; give a file of labels")
+        if path.suffix.lower() not in TOOL_SUFFIXES:
+            import_answers(path, ())
 
 
 def open_laboratory(
@@ -235,6 +258,7 @@ def run_simulation(
     options: PredictOptions,
 ) -> None:
     """Print learning curves of laboratories whose labels are known, as a Markdown table."""
+    check_learning(simulation.strategies, merge)
     draws: list[Draw] = []
     for ref in refs:
         pretrained, pool, _ = open_laboratory(model, ref, mapping, cache, options, False)
@@ -300,6 +324,7 @@ def write_report(
     options: PredictOptions,
 ) -> Acceptance:
     """Judge a model by labels of a laboratory, and write the report of `hf-wbc accept`."""
+    check_learning((), merge, labels)
     pretrained, pool, _ = open_laboratory(model, ref, None, cache, options)
     if pool.name in pretrained.exposed_to:
         raise ValueError(

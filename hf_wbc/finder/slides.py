@@ -21,6 +21,8 @@ SLIDE_SUFFIXES = (
     ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
 )  # fmt: skip
 """Lowercase suffixes of files that only OpenSlide reads."""
+STRIP_ROWS = 512
+"""Rows of a slide that OpenSlide decodes at a time, as it takes four times their memory."""
 NEEDS_OPENSLIDE = "a whole slide, which needs the extra slides: pip install 'hf_wbc[slides]'"
 
 
@@ -77,23 +79,28 @@ def open_slide(path: Path, name: str) -> Iterator[OpenedSlide]:
         width, height = slide.dimensions
 
         def read(top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
-            try:
-                part = slide.read_region((left, top), 0, (right - left, bottom - top))
-            except openslide.OpenSlideError as error:
-                raise ImageFault(
-                    f"{name}: truncated or damaged at row {top}, column {left} ({error}); copy it "
-                    "again"
-                ) from error
-            return _on_white(part)
+            pixels = np.empty((bottom - top, right - left, 3), np.uint8)
+            for first in range(top, bottom, STRIP_ROWS):
+                last = min(first + STRIP_ROWS, bottom)
+                try:
+                    part = slide.read_region((left, first), 0, (right - left, last - first))
+                except openslide.OpenSlideError as error:
+                    raise ImageFault(
+                        f"{name}: truncated or damaged at row {first}, column {left} ({error}); "
+                        "copy it again"
+                    ) from error
+                _paint_on_white(part, pixels[first - top : last - top])
+            return pixels
 
         digest = slide.properties.get("openslide.quickhash-1")
         yield OpenedSlide(height, width, read, _scale(slide.properties), digest)
 
 
-def _on_white(part: Any) -> NDArray[np.uint8]:
-    """Return the colors (H, W, 3); where the slide has no pixels, it is white."""
+def _paint_on_white(part: Any, pixels: NDArray[np.uint8]) -> None:
+    """Copy the colors to `pixels` (H, W, 3); where the slide has no pixels, it is white."""
     rgba = np.asarray(part)
-    return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
+    pixels[:] = rgba[..., :3]
+    pixels[rgba[..., 3] == 0] = 255
 
 
 def _scale(properties: Any) -> float | None:

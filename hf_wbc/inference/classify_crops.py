@@ -10,6 +10,8 @@ from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.finder.find_result import CellLabel
 from hf_wbc.inference.batch_predict import predict_images
 from hf_wbc.inference.options import PredictOptions, RuntimeName
+from hf_wbc.inference.select_runtime import choose_runtime
+from hf_wbc.models import load_trained
 from hf_wbc.taxonomy import NAMES
 
 
@@ -25,7 +27,14 @@ def crop_classifier(
     Returns:
         A function of the folder, the scale in um per pixel and a folder for unfinished work. It
         returns what the model says of each crop, by its path.
+
+    Raises:
+        ValueError: If the model or the runtime cannot be used, before anything is searched.
     """
+    pretrained = load_trained(model)
+    if runtime != "auto":
+        choose_runtime(pretrained.classifier.eval(), pretrained.preprocessing, runtime)
+    del pretrained
 
     def classify(crops: Path, um_per_px: float, work: Path) -> Mapping[str, CellLabel]:
         options = PredictOptions(um_per_px=um_per_px, runtime=runtime)

@@ -177,6 +177,17 @@ def build_baseline(pool: Pool, rejection: Rejection | None, revision: str) -> Ba
     )
 
 
+def check_comparable(baseline: Baseline, revision: str, level: float) -> None:
+    """Raise ValueError for a baseline of another model, or an impossible level."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1")
+    if baseline.revision != revision:
+        raise ValueError(
+            f"the baseline of {baseline.name} was made with another model ({baseline.revision}), "
+            f"and this one is {revision}; write a new one with `hf-wbc accept`"
+        )
+
+
 def drift(
     baseline: Baseline,
     pool: Pool,
@@ -199,13 +210,7 @@ def drift(
     Raises:
         ValueError: For fewer than 10 cells, a baseline of another model, or an impossible level.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it must lie between 0 and 1")
-    if baseline.revision != revision:
-        raise ValueError(
-            f"the baseline of {baseline.name} was made with another model ({baseline.revision}), "
-            f"and this one is {revision}; write a new one with `hf-wbc accept`"
-        )
+    check_comparable(baseline, revision, level)
     if baseline.features.shape[1] != pool.features.shape[1]:
         raise ValueError(
             f"the baseline of {baseline.name} has {baseline.features.shape[1]} features, and the "

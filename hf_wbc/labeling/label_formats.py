@@ -25,19 +25,28 @@ _UPLOADED = re.compile("^[0-9a-f]{8}-")
 """What Label Studio puts before the name of a file that is uploaded to it."""
 
 
+TOOL_SUFFIXES = (".json", ".xml")
+"""Lowercase suffixes of the files of Label Studio and of CVAT."""
+
+
+def check_export(path: Path) -> None:
+    """Raise ValueError if the name of a file to write does not say for which tool it is."""
+    if path.suffix.lower() not in TOOL_SUFFIXES:
+        raise ValueError(f"{path} ends in neither .json (Label Studio) nor .xml (CVAT)")
+
+
 def export_cells(path: Path, image_ids: Sequence[str], answers: Iterable[Answer] = ()) -> None:
     """Write cells for Label Studio (.json) or CVAT (.xml), with the labels that they have.
 
     Raises:
         ValueError: If the file name ends in neither.
     """
+    check_export(path)
     label_of = {answer.image_id: answer.label for answer in answers}
     if path.suffix.lower() == ".json":
         text = json.dumps([_task(each, label_of.get(each)) for each in image_ids], indent=1)
-    elif path.suffix.lower() == ".xml":
-        text = _cvat(image_ids, label_of)
     else:
-        raise ValueError(f"{path} ends in neither .json (Label Studio) nor .xml (CVAT)")
+        text = _cvat(image_ids, label_of)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_replace(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

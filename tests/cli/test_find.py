@@ -48,9 +48,16 @@ def test_model_classifies_every_cell(fields, tmp_path):
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [(["--um-per-px", "5"], "um per pixel"), (["--evaluate", "."], "no boxes")],
+    [
+        (["--um-per-px", "5"], "um per pixel"),
+        (["--evaluate", "."], "no boxes"),
+        (["--evaluate", "../boxes_of_others"], "no field has a file of boxes"),
+        (["--model", "runs/absent"], "runs/absent"),
+    ],
 )
 def test_invalid_options_fail_before_any_work(fields, tmp_path, monkeypatch, capsys, flags, said):
+    (tmp_path.parent / "boxes_of_others").mkdir(exist_ok=True)
+    (tmp_path.parent / "boxes_of_others" / "c.txt").write_text("0 .5 .5 .2 .2")
     monkeypatch.chdir(tmp_path)
     assert main(["find", str(fields), "--out", "out", *flags]) == 1
     assert said in capsys.readouterr().err

@@ -143,3 +143,33 @@ def test_simulated_readers_print_learning_curve(
     assert main(["label", *laboratory, *simulating, "--cache", str(tmp_path), *SMALL]) == 0
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| my_lab | random | logistic | 20 |")
+
+
+LATE = {
+    "label: merge": (["label", "--merge", "a=b"], "unknown class"),
+    "label: strategy": (["label", "--strategy", "absent"], "absent"),
+    "label: add": (["label", "--add", "absent.csv"], "absent.csv"),
+    "label: export": (["label", "--export", "cells.txt"], "cells.txt"),
+    "simulate: strategy": (["label", "--simulate", "--strategies", "absent"], "absent"),
+    "accept: labels": (["accept", "--labels", "absent.json"], "absent.json"),
+    "accept: merge": (["accept", "--labels", "labels.csv", "--merge", "a=b"], "unknown class"),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_wrong_arguments_are_refused_before_cells_are_embedded(
+    name: str,
+    laboratory: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def embed(*args: object, **options: object) -> None:
+        raise AssertionError("the cells were embedded")
+
+    monkeypatch.setattr("hf_wbc.cli.label_session.open_pool", embed)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("image_id,label,reader,seconds\n")
+    (command, *flags), said = LATE[name]
+    assert main([command, *laboratory, *flags, "--cell-fills-frame"]) == 1
+    assert said in capsys.readouterr().err

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hf_wbc.cli.main import main
 from hf_wbc.evaluation.selective import rejection
 from hf_wbc.labeling.drift import STATISTICS, Baseline, build_baseline, drift
+from hf_wbc.shipped import shipped
 from tests.support.shifted_laboratory import LYMPHOCYTE, SEGMENTED, laboratory
 
 HOME = laboratory(400, name="home")
@@ -67,6 +69,25 @@ def test_misuse_is_reported(tmp_path: Path) -> None:
     (tmp_path / "b.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"b\.npz"):
         Baseline.load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], "another model"), (["--level", "2"], "level")])
+def test_wrong_arguments_are_refused_before_cells_are_embedded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    said: str,
+) -> None:
+    def embed(*args: object, **options: object) -> None:
+        raise AssertionError("the cells were embedded")
+
+    monkeypatch.setattr("hf_wbc.labeling.pool.open_pool", embed)
+    baseline().save(tmp_path / "b.npz")
+    model = str(shipped("spaces/wbc/toy_model"))
+    command = ["drift", model, str(tmp_path), "--baseline", str(tmp_path / "b.npz"), *flags]
+    assert main(command) == 1
+    assert said in capsys.readouterr().err
 
 
 def damaged(path: Path, **changes: object) -> Path:
