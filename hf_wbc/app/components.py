@@ -46,9 +46,15 @@ def error_message() -> Iterator[FailureMessage]:
         failed.html = notice(f"{public_message(error)}.", "warning")
 
 
-def busy(name: str) -> dict[str, Any]:
-    """Options of an event that uses the model: one shared queue, no public endpoint."""
+def busy(name: str, shown_on: Any = None) -> dict[str, Any]:
+    """Options of an event that uses the model: one shared queue, no public endpoint.
+
+    Args:
+        name: Name of the event.
+        shown_on: The component that shows the progress; None shows it on every output.
+    """
     return {
+        **({} if shown_on is None else {"show_progress_on": shown_on}),
         "concurrency_id": "model",
         "concurrency_limit": AT_ONCE,
         "api_name": name.strip("/"),
@@ -66,11 +72,16 @@ class ScaleField:
     """The text that was last used to predict."""
 
     def on_change(
-        self, handler: Callable[..., tuple[Any, ...]], outputs: Sequence[Any], name: str
+        self,
+        handler: Callable[..., tuple[Any, ...]],
+        outputs: Sequence[Any],
+        name: str,
+        shown_on: Any = None,
     ) -> None:
         """Call the handler when a person has entered another text or chosen a preset.
 
         The handler gets the text, the request and the progress, and returns a value per output.
+        The progress is shown as in `busy`.
         """
 
         def entered(
@@ -85,11 +96,11 @@ class ScaleField:
 
         inputs, results = [self.text, self.used], [*outputs, self.used]
         for number, event in enumerate((self.text.submit, self.text.blur)):
-            event(entered, inputs, results, **busy(f"{name}_{number}"))
+            event(entered, inputs, results, **busy(f"{name}_{number}", shown_on))
         chosen = self.preset.input(
             lambda preset: preset, self.preset, self.text, queue=False, api_visibility="private"
         )
-        chosen.then(entered, inputs, results, **busy(f"{name}_preset"))
+        chosen.then(entered, inputs, results, **busy(f"{name}_preset", shown_on))
 
 
 def scale_field(service: Service, of: str, elem_id: str) -> ScaleField:

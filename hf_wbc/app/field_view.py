@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BOX_UM = 14.0
 """Side of a box on the field in um: a cell rather than its 25 um crop, so that neighbors differ."""
+DENSE_SHARE = 0.04
+"""Side of a box relative to that of the field below which its number stands beside it."""
 FIELD_PX = 1400
 """Longest side of the shown field in pixels."""
 SMALL_FIELD_PX = 880
@@ -52,6 +54,7 @@ def field_html(
     cells: Sequence[ShownCell],
     name: str = "field",
     is_one_of_many: bool = False,
+    has_gallery: bool = False,
 ) -> str:
     """Render a field with its cells.
 
@@ -60,6 +63,7 @@ def field_html(
         cells: The cells that were found in it.
         name: Tells the fields of a page apart.
         is_one_of_many: Whether it stands in a row of fields, which says what they share.
+        has_gallery: Whether a gallery below shows the same cells.
     """
     height, width = field.pixels.shape[:2]
     return fragment(
@@ -71,6 +75,9 @@ def field_html(
                 field.pixels, SMALL_FIELD_PX if is_one_of_many else FIELD_PX
             ),
             "is_one_of_many": is_one_of_many,
+            "has_gallery": has_gallery,
+            "is_dense": bool(cells)
+            and BOX_UM / cells[0].prediction.um_per_px < DENSE_SHARE * max(width, height),
             "width": width,
             "height": height,
             "cells": [_cell(each, width, height) for each in cells],
@@ -92,7 +99,7 @@ def slide_fields_html(slide: Slide) -> str:
             )
             fields.setdefault(whole.digest, (whole, []))[1].append(shown)
     parts = [
-        field_html(whole, cells, f"field-{number}", len(fields) > 1)
+        field_html(whole, cells, f"field-{number}", len(fields) > 1, has_gallery=True)
         for number, (whole, cells) in enumerate([*fields.values()][:MOST_FIELDS], 1)
     ]
     if len(fields) < 2:

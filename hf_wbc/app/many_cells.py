@@ -109,14 +109,14 @@ def many_cells_tab(page: Any, service: Service, sessions: Sessions) -> None:
     facts, kept = gr.JSON(visible=False), gr.JSON(visible=False)
     dialogs = (questions.added, questions.row, questions.discard_row)
     shown = list(Shown(samples, *dialogs, status, count, cells, keep, go_on))
-    drop.upload(tab.take, [drop, scale.text], [*shown, drop], **busy("/many"))
-    folder.upload(tab.take, [folder, scale.text], [*shown, folder], **busy("/many_folder"))
-    toy.click(tab.toy, None, [scale.text, scale.used, *shown], **busy("/many_toy"))
-    scale.on_change(tab.rescale, shown, "/many_scale")
+    drop.upload(tab.take, [drop, scale.text], [*shown, drop], **busy("/many", status))
+    folder.upload(tab.take, [folder, scale.text], [*shown, folder], **busy("/many_folder", status))
+    toy.click(tab.toy, None, [scale.text, scale.used, *shown], **busy("/many_toy", status))
+    scale.on_change(tab.rescale, shown, "/many_scale", status)
     for button, answer in (
         (go_on, tab.again), (questions.add, tab.add), (questions.new, tab.add_to_new),
     ):  # fmt: skip
-        button.click(answer, [scale.text], shown, **busy(f"/many_{answer.__name__}"))
+        button.click(answer, [scale.text], shown, **busy(f"/many_{answer.__name__}", status))
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     quick = {**hidden, "queue": False}
     for button, handler in (
@@ -133,7 +133,7 @@ def many_cells_tab(page: Any, service: Service, sessions: Sessions) -> None:
     for button, make in makers.items():
         outputs = [kept, *shown]
         made = button.click(
-            tab.keep(make), [facts], outputs, js=FACTS, **busy(f"/many_{make.__name__}")
+            tab.keep(make), [facts], outputs, js=FACTS, **busy(f"/many_{make.__name__}", keep)
         )
         made.then(None, [kept], [kept], js=SAVE, api_visibility="private")
     page.load(tab.restore, [facts], shown, js=TAB_KEY, **quick)

@@ -265,10 +265,15 @@ class Service:
         found = {}
         refused = []
         room = self.limits.num_cells - len(slide.every)
-        for one in slide.every:
-            prediction = predictions.get(one.number)
-            if prediction is None or one.picture.origin or not is_field(prediction.warnings):
-                continue
+        fields = [
+            one
+            for one in slide.every
+            if (prediction := predictions.get(one.number)) is not None
+            and one.picture.origin is None
+            and is_field(prediction.warnings)
+        ]
+        for number, one in enumerate(fields):
+            report(number, len(fields))  # while the cells are searched
             cells = self.predict_field(one.picture, scale, room + 2, report)
             if len(cells) > room + 1:
                 why = f"a sample holds {self.limits.num_cells:,} cells; further ones are left out"

@@ -99,16 +99,13 @@ def label(
         inference: How images are read and which runtime computes.
     """
     from hf_wbc.cli.label_session import check_learning, run_session, run_simulation
-    from hf_wbc.labeling.label_formats import check_export
 
     if simulation.simulate:
         run_simulation(model, images, mapping, cache, learning.merge, simulation, inference)
         return
     if len(images) != 1:
         raise ValueError(f"{len(images)} folders are given; name one, or several with --simulate")
-    check_learning((), (), add)
-    if export is not None:
-        check_export(export)
+    check_learning((), (), add, export)
     session = run_session(model, images[0], out, mapping, cache, inference, budget, learning)
     session.collect(add, folder_labels)
     if export is not None:

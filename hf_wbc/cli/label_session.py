@@ -26,7 +26,12 @@ from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_accepta
 from hf_wbc.labeling.adapt import prototypes_of, source_head
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
 from hf_wbc.labeling.drift import FEWEST, build_baseline
-from hf_wbc.labeling.label_formats import TOOL_SUFFIXES, export_cells, import_answers
+from hf_wbc.labeling.label_formats import (
+    TOOL_SUFFIXES,
+    check_export,
+    export_cells,
+    import_answers,
+)
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.labeling.pool import Pool, answers_of, open_pool, read_squares
 from hf_wbc.labeling.simulate import Draw, advantages, curve, scorable, simulate
@@ -196,7 +201,10 @@ def run_session(
 
 
 def check_learning(
-    strategies: Sequence[str], merge: Sequence[str], labels: Sequence[Path] = ()
+    strategies: Sequence[str],
+    merge: Sequence[str],
+    labels: Sequence[Path] = (),
+    export: Path | None = None,
 ) -> None:
     """Raise ValueError for arguments that would otherwise fail after all cells are embedded.
 
@@ -204,7 +212,10 @@ def check_learning(
         strategies: Names of labeling strategies.
         merge: Classes to score as one, as FROM=INTO.
         labels: Files of labels to read.
+        export: File of cells to write.
     """
+    if export is not None:
+        check_export(export)
     merged_labels(merge)
     for name in strategies:
         load_strategy(name)

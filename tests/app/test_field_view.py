@@ -120,6 +120,15 @@ def test_each_box_names_its_cell(service, field, single):
     assert "basophil" in slide_fields_html(corrected)
 
 
+def test_small_boxes_have_their_numbers_beside_them(service, field):
+    wide = UploadedImage("wide.png", np.tile(field.pixels, (1, 8, 1)))
+    classes = [
+        re.search(r'class="wbc field-view( dense)?"', slide_fields_html(read(service, added(one))))
+        for one in (field, wide)
+    ]
+    assert [found.group(1) for found in classes] == [None, " dense"]
+
+
 def test_cells_are_numbered_field_by_field(service, field, single):
     other = UploadedImage("other.png", draw_field(white=CELLS[:2], seed=7))
     slide = read(service, added(field, other))

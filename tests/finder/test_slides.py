@@ -143,6 +143,7 @@ def peak_megabytes(path):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_memory_does_not_grow_with_the_slide(tmp_path, pixels):
     """Slides of 6 and 23 megapixels, 17 and 69 MB decoded, in tiles of 1 megapixel."""
     found = []
