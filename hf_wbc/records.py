@@ -38,7 +38,8 @@ ABANDONED_S = 7 * 24 * 3600
 def digest(values: Mapping[str, Any]) -> str:
     """Return the first twelve hex digits of the SHA-256 of the canonical JSON of `values`."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    # File names that are not UTF-8 hold surrogates.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hf_wbc.data.archive_names import printable_name
 from hf_wbc.data.crop import crop_side, cut_square
 from hf_wbc.data.folder_walk import walk_folder
 from hf_wbc.data.image_io import ImageFault
@@ -108,7 +109,7 @@ def find_to_folder(
         notes = [*result.notes, *(walk_folder(path).notes() if path.is_dir() else ())]
         if others:
             notes.append(f"skipped, not fields: {len(others)} files, such as {others[0]}")
-        result = replace(result, notes=tuple(notes))
+        result = replace(result, notes=tuple(map(printable_name, notes)))
         write_tables(root / "out", result, digest(plan), model)
         if out.exists():
             remove(out)
@@ -200,7 +201,7 @@ class _Search:
                     with open_field(self.folder, name) as source:
                         found = measure_field(source)
                 except ImageFault as error:
-                    found = Measured(name, fault=str(error))
+                    found = Measured(printable_name(name), fault=printable_name(str(error)))
                 write_json(path, asdict(found))
             yield Measured.from_dict(read_json(path))
         self.report("measure", len(self.names), len(self.names))

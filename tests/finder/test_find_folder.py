@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,3 +216,19 @@ def test_cells_are_classified_on_any_file_system(tmp_path, monkeypatch, has_link
     found = find_to_folder(tmp_path / name, tmp_path / "out", options, classify)
     assert len(seen) == found.num_cells == len(CELLS)
     assert (tmp_path / "out/overlays" / f"{name}.jpg").is_file()
+
+
+def test_names_that_are_not_utf8_are_named_and_can_be_left_out(tmp_path):
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    Image.fromarray(draw_field(white=CELLS)).save(folder / "a.png")
+    data = (folder / "a.png").read_bytes()
+    for name in (b"caf\xe9.png", b"notes \xe9.txt"):
+        Path(os.fsdecode(os.fsencode(folder / "x")[:-1] + name)).write_bytes(data)
+    Path(os.fsdecode(os.fsencode(folder) + b"/loop \xe9")).symlink_to("..")
+    with pytest.raises(ValueError, match=r"caf\\xe9\.png: its name is not text"):
+        find_to_folder(folder, tmp_path / "out", FindOptions(UM_PER_PX))
+    found = find_to_folder(folder, tmp_path / "out", FindOptions(UM_PER_PX, skip_bad=True))
+    assert [field.name for field in found.fields] == ["a.png"]
+    notes = " ".join(json.loads((found.out / "find.json").read_text("utf-8"))["notes"])
+    assert all(name in notes for name in (r"caf\xe9.png", r"notes \xe9.txt", r"loop \xe9"))
