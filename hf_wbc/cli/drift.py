@@ -18,7 +18,7 @@ def drift(
     images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
     baseline: Path = Path("build/acceptance/baseline.npz"),
     out: Path | None = None,
-    level: float = 0.05,
+    level: float = 0.03,
     seed: int = 0,
     cache: Path = Path("build/labeling"),
     inference: PredictOptions = DEFAULTS,

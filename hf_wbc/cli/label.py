@@ -46,6 +46,8 @@ class SimulationOptions:
     """Strategies to compare."""
     heads: tuple[HeadName, ...] = ("logistic",)
     """Heads to compare."""
+    draws: Path | None = None
+    """CSV of the draws, which is written after each and resumed."""
     figure: Path | None = None
     """Image of the learning curves to write, of the first head."""
 

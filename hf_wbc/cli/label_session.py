@@ -12,8 +12,10 @@ import numpy as np
 
 from hf_wbc.cli.display import stage_progress
 from hf_wbc.data.labels_file import (
+    SKIP,
     Answer,
     LabelsFile,
+    match_names,
     note_strategy,
     parse_class,
 )
@@ -25,6 +27,7 @@ from hf_wbc.inference.options import PredictOptions
 from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_acceptance
 from hf_wbc.labeling.adapt import prototypes_of, source_head
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
+from hf_wbc.labeling.draw_records import read_draws, write_draws
 from hf_wbc.labeling.drift import FEWEST, build_baseline
 from hf_wbc.labeling.label_formats import (
     TOOL_SUFFIXES,
@@ -34,11 +37,12 @@ from hf_wbc.labeling.label_formats import (
 )
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.labeling.pool import Pool, answers_of, open_pool, read_squares
-from hf_wbc.labeling.simulate import Draw, advantages, curve, scorable, simulate
+from hf_wbc.labeling.simulate import Draw, advantages, curve, identity, scorable, simulate
 from hf_wbc.labeling.strategies import load_strategy
 from hf_wbc.labeling.summary import describe
 from hf_wbc.models import PretrainedModel
 from hf_wbc.taxonomy import CLASSES, UNLABELED
+from hf_wbc.text import plural
 
 if TYPE_CHECKING:
     from hf_wbc.cli.label import LearningOptions, SimulationOptions
@@ -83,22 +87,36 @@ class LabelSession:
 
     def collect(self, add: Sequence[Path], folder_labels: bool) -> None:
         """Take labels that exist; those of files are written to the labels file."""
-        known = {(each.image_id, each.reader): each.label for each in self.file.answers}
         for path in add:
-            new = [
-                each
-                for each in import_answers(path, self.learner.pool.image_ids)
-                if known.get((each.image_id, each.reader)) != each.label
-            ]
+            new = self._new_answers(path)
             self.learner.tell_answers(new)  # checked before anything is written
             for each in new:
                 self.file.append(each)
-            print_plain(f"{path}: {len(new)} labels added to {self.file.path}")
+            print_plain(f"{path}: {plural(len(new), 'label')} added to {self.file.path}")
         if folder_labels:
             pool = self.learner.pool
             names = [pool.image_ids[row] for row in np.flatnonzero(pool.labels != UNLABELED)]
             unknown = [each for each in names if each not in self.learner.answered]
             self.learner.tell_answers(answers_of(pool, unknown))
+
+    def _new_answers(self, path: Path) -> list[Answer]:
+        """Return the answers of a file that the labels file lacks, under the pool's names.
+
+        Raises:
+            ValueError: If the file is damaged, or contradicts itself or the labels file.
+        """
+        pool = self.learner.pool
+        answers = match_names(import_answers(path, pool.image_ids), pool.image_ids, pool.held_out)
+        known = {(each.image_id, each.reader): each.label for each in self.learner.answers}
+        new = [each for each in answers if known.get((each.image_id, each.reader)) != each.label]
+        for each in new:
+            before = known.get((each.image_id, each.reader), SKIP)
+            if before != SKIP:
+                raise ValueError(
+                    f"{path}: {each.image_id} is {each.label}, but {before} in {self.file.path}, "
+                    "by the same reader; remove one of the rows"
+                )
+        return new
 
     def export(self, path: Path, batch: int) -> None:
         """Write the next cells for Label Studio or CVAT."""
@@ -135,7 +153,10 @@ class LabelSession:
     def report(self, save: Path | None) -> None:
         """Print what the labels brought, and save the adapted model if a folder is given."""
         print_plain("\n".join(describe(self.learner)))
-        if save is not None:
+        is_done = len(self.learner.answered) >= self.budget
+        if save is not None and not is_done and not self.learner.adaptation.is_adapted:
+            print_plain(f"{save} is not written yet, because the model has not changed")
+        elif save is not None:
             print_plain(f"{self.learner.save(save)}: the adapted model, to be used like any other")
 
     def _next(self, batch: int) -> list[str]:
@@ -270,6 +291,8 @@ def run_simulation(
 ) -> None:
     """Print learning curves of laboratories whose labels are known, as a Markdown table."""
     check_learning(simulation.strategies, merge)
+    path = simulation.draws
+    kept = [] if path is None else read_draws(path)
     draws: list[Draw] = []
     for ref in refs:
         pretrained, pool, _ = open_laboratory(model, ref, mapping, cache, options, False)
@@ -277,13 +300,20 @@ def run_simulation(
         if note:
             print_plain(f"{pool.name}: {note}")
         prototypes = prototypes_of(read_reference_set(model, pretrained))
+        known = {each.key: each for each in kept}
         with stage_progress() as progress:
-            draws += simulate(
+            for draw in simulate(
                 cells, source_head(pretrained), strategies=simulation.strategies,
                 budgets=simulation.budgets, seeds=simulation.seeds,
                 first_seed=simulation.first_seed, heads=simulation.heads, merge=merge,
-                prototypes=prototypes, on_progress=partial(progress, pool.name),
-            )  # fmt: skip
+                prototypes=prototypes, known=known, on_progress=partial(progress, pool.name),
+            ):  # fmt: skip
+                kept.append(draw)
+                if path is not None:
+                    write_draws(path, kept)
+        draws += [
+            each for each in kept if each.key[:3] == identity(cells) and _is_asked(each, simulation)
+        ]
     if len(refs) > 1:
         draws += [replace(each, laboratory="mean of all") for each in draws]
     print_curves(draws)
@@ -293,6 +323,16 @@ def run_simulation(
         first = [row for row in curve(draws) if row["head"] == simulation.heads[0]]
         label_curves(first, simulation.figure)
         print_plain(f"wrote {simulation.figure}")
+
+
+def _is_asked(draw: Draw, simulation: "SimulationOptions") -> bool:
+    """Return whether a draw of the file belongs to this command."""
+    return (
+        draw.strategy in simulation.strategies
+        and draw.head in simulation.heads
+        and draw.budget in simulation.budgets
+        and 0 <= draw.seed - simulation.first_seed < simulation.seeds
+    )
 
 
 def print_curves(draws: Sequence[Draw]) -> None:

@@ -23,7 +23,7 @@ from hf_wbc.escape import names_meant, text_read_back, write_csv
 from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import CLASSES, NAMES, class_id
-from hf_wbc.text import csv_rows, shorten_list
+from hf_wbc.text import csv_rows, plural, shorten_list
 
 __all__ = [
     "COLUMNS",
@@ -108,10 +108,10 @@ def parse_answers(data: bytes, name: str) -> list[Answer]:
         key = (answer.image_id, answer.reader)
         before = found.get(key)
         if before is not None and before[1].label not in (answer.label, SKIP):
-            who = f" by {answer.reader}" if answer.reader else ""
             raise ValueError(
-                f"{name}: {answer.image_id} is labeled twice{who}, {before[1].label} in line "
-                f"{before[0]} and {answer.label} in line {line}; remove one of the lines"
+                f"{name}: {answer.image_id} is labeled twice{_by(answer.reader)}, "
+                f"{before[1].label} in line {before[0]} and {answer.label} in line {line}; remove "
+                "one of the lines"
             )
         found[key] = (line, answer)
     return [answer for _, answer in found.values()]
@@ -191,11 +191,18 @@ class LabelsFile:
             self._own.append(answer)
 
     def put(self, image_id: str, reader: str, answer: Answer | None) -> None:
-        """Replace what a reader said about a cell at once; None takes it back."""
+        """Replace what a reader said about a cell at once; None takes it back.
+
+        The cell is an image of the page, which a folder's labels call by a path that ends so.
+        """
         with exclusive_lock(self._lock, "", on_wait=lambda: None):
             current = read_answers(self.path) if self.path.exists() else []
-            key = (text_read_back(image_id), text_read_back(reader))
-            kept = [a for a in current if (a.image_id, a.reader) != key]
+            name, reader = text_read_back(image_id), text_read_back(reader)
+            kept = [
+                a
+                for a in current
+                if a.reader != reader or not f"/{a.image_id}".endswith(f"/{name}")
+            ]
             self._write(kept if answer is None else [*kept, answer])
 
     def undo(self) -> Answer | None:
@@ -235,8 +242,8 @@ def require_known(
     """
     if forbidden := [each for each in image_ids if each in tested]:
         raise ValueError(
-            f"{len(forbidden)} labeled cells are test cells of {name}: {shorten_list(forbidden)}; "
-            "test cells measure the result and must not be labeled for training: remove their rows"
+            f"labeled test cells of {name}: {shorten_list(forbidden)}; test cells measure the "
+            "result and must not be labeled for training: remove their rows"
         )
     missing = [each for each in image_ids if each not in known]
     if not missing:
@@ -244,12 +251,12 @@ def require_known(
     if len(missing) == len(image_ids):
         example = next(iter(known), "")
         raise ValueError(
-            f"none of the {len(missing)} labeled cells is in {name} (for example {missing[0]!r}; "
+            f"{name} has none of the labeled cells ({len(missing)}, for example {missing[0]!r}; "
             f"the folder has {example!r}): the labels belong to another dataset"
         )
     raise ValueError(
-        f"{len(missing)} labeled cells are not in {name}: {shorten_list(missing)}; remove their "
-        "rows, or add the images"
+        f"{name} lacks {plural(len(missing), 'labeled cell')}: {shorten_list(missing)}; remove "
+        "their rows, or add the images"
     )
 
 
@@ -260,18 +267,19 @@ def match_names(
 
     The page knows an image by its file name, a folder by its path, and each reads the labels of the
     other: an unknown name stands for the only cell whose path ends in it, or in which it ends. A
-    table cannot hold every name either, see `names_meant`. Of two answers of a reader about such a
-    cell, the later one counts.
+    table cannot hold every name either, see `names_meant`.
 
     Args:
         answers: The answers.
         known: Names of the cells.
         tested: Names of test cells, which stay as they are.
+
+    Raises:
+        ValueError: If a reader gives one cell two classes, under two names.
     """
-    if all(each.image_id in known or each.image_id in tested for each in answers):
-        return list(answers)
-    meant = names_meant([each.image_id for each in answers], [*known, *tested])
-    answers = [replace(each, image_id=name) for each, name in zip(answers, meant, strict=True)]
+    if not all(each.image_id in known or each.image_id in tested for each in answers):
+        meant = names_meant([each.image_id for each in answers], [*known, *tested])
+        answers = [replace(each, image_id=name) for each, name in zip(answers, meant, strict=True)]
     by_file: dict[str, list[str]] = defaultdict(list)
     for name in known:
         by_file[PurePosixPath(name).name].append(name)
@@ -286,8 +294,22 @@ def match_names(
         ]
         return found[0] if len(found) == 1 else image_id
 
-    renamed = (replace(each, image_id=name_of(each.image_id)) for each in answers)
-    return list({(each.image_id, each.reader): each for each in renamed}.values())
+    found: dict[tuple[str, str], tuple[str, Answer]] = {}
+    for answer in answers:
+        new = replace(answer, image_id=name_of(answer.image_id))
+        key = (new.image_id, new.reader)
+        name, old = found.get(key, (answer.image_id, new))
+        if old.label not in (new.label, SKIP):
+            raise ValueError(
+                f"{new.image_id} is labeled twice{_by(new.reader)}: {old.label} under the name "
+                f"{name} and {new.label} under the name {answer.image_id}; remove one of the rows"
+            )
+        found[key] = (answer.image_id, new)
+    return [answer for _, answer in found.values()]
+
+
+def _by(reader: str) -> str:
+    return f" by {reader}" if reader else ""
 
 
 def note_strategy(path: Path, strategy: str) -> None:

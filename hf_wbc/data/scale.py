@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.nucleus import Nucleus, find_nucleus
 from hf_wbc.data.red_cells import red_cell_diameters, typical_diameter
+from hf_wbc.text import plural
 
 RED_CELL_UM = 7.2
 """Median diameter of red cells in a smear, in um."""
@@ -71,7 +72,7 @@ class ScaleEstimate:
             return "assumed, as there is nothing to measure"
         if self.source == "nuclei":
             return "estimated from the nuclei"
-        return f"estimated from {_plural(self.num_red_cells, 'red cell')}"
+        return f"estimated from {plural(self.num_red_cells, 'red cell')}"
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -181,7 +182,3 @@ def estimate_scale(
 
 def _plausible(um_per_px: float) -> float | None:
     return um_per_px if FINEST_UM_PER_PX <= um_per_px <= COARSEST_UM_PER_PX else None
-
-
-def _plural(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

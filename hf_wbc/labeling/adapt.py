@@ -34,7 +34,7 @@ from hf_wbc.labeling.few_shot import (
 from hf_wbc.labeling.pool import Floats, Ids, Pool
 from hf_wbc.models import Exposure, PretrainedModel, export_classifier, save_classifier
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
-from hf_wbc.text import did_you_mean, shorten_list, with_spaces
+from hf_wbc.text import did_you_mean, plural, shorten_list, with_spaces
 
 __all__ = [
     "Adaptation",
@@ -289,15 +289,16 @@ def _usable(labels: Ids, source: LinearFewShotHead) -> NDArray[np.bool_]:
 def _left_out(labels: Ids) -> tuple[str, ...]:
     counts = np.bincount(labels, minlength=NUM_CLASSES)
     return tuple(
-        f"{with_spaces(NAMES[c])} has {counts[c]} labels; the model lacks this class and needs "
-        f"{FEWEST_NEW} to predict it."
+        f"{with_spaces(NAMES[c])} has {plural(counts[c], 'label')}; the model lacks this class "
+        f"and needs {FEWEST_NEW} to predict it."
         for c in np.flatnonzero(counts)
     )
 
 
 def _too_few(labels: Ids) -> str:
     if len(labels) < FEWEST_LABELS:
-        return f"The source head stays: {len(labels)} labels are too few; give {FEWEST_LABELS}."
+        found = "no label" if not len(labels) else plural(len(labels), "label")
+        return f"The source head stays: {found} so far, give at least {FEWEST_LABELS}."
     names = [NAMES[c] for c in np.unique(labels)]
     if len(names) < 2:
         return (

@@ -4,7 +4,8 @@ Four statistics are compared: the embedding (energy distance, Szekely & Rizzo 20
 (stain, light and sharpness, energy distance), the shares of the predicted classes, and the
 rejection rate. Each is compared with what random regroupings of the same cells give, and the
 smallest of the four p-values again with the smallest p-values of the regroupings (Westfall & Young
-1993), so that at most one alarm in twenty is false, however the statistics depend on each other.
+1993), so that false alarms are as rare as the level states, however the statistics depend on each
+other.
 
 Cells of one patient resemble each other. A batch of one patient's cells can therefore raise a true
 alarm about the patient rather than the laboratory: use cells of several patients.
@@ -37,7 +38,8 @@ WIDTH = 32
 PERMUTATIONS = 999
 FEWEST = 10
 """Cells below which a batch is not compared."""
-LEVEL = 0.05
+LEVEL = 0.03
+"""Rate of false alarms: below 5 %, so that a laboratory that counts them finds fewer than that."""
 VERSION = 1
 MAX_BYTES = 2**26
 """Largest array of a baseline file; 400 cells of 2048 features take 3 MiB."""

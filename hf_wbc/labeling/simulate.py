@@ -4,20 +4,31 @@ Each repetition divides the cells at random into a pool, whose labels can be ask
 cells, which are never offered. Where patients or slides are known, no group is on both sides.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.labeling.estimate import ScoreEstimate
 from hf_wbc.labeling.few_shot import LinearFewShotHead
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.labeling.pool import Floats, Ids, Pool, answers_of
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 
-__all__ = ["Draw", "advantages", "curve", "divide", "scorable", "simulate"]
+__all__ = [
+    "Draw",
+    "advantages",
+    "curve",
+    "divide",
+    "identity",
+    "interval_of_mean",
+    "paired_gaps",
+    "scorable",
+    "simulate",
+]
 
 POOL_SHARE = 0.55
 FEWEST_CELLS = 4
@@ -29,10 +40,14 @@ BATCH = 10
 class Draw:
     """One repetition at one budget."""
 
+    model: str
+    """First digits of the model's revision."""
     laboratory: str
     """Name of the laboratory, or of what it is averaged into."""
     cells: str
     """Name of the laboratory whose cells were drawn."""
+    num_cells: int
+    """Cells of the laboratory, pool and test cells together."""
     seed: int
     strategy: str
     head: str
@@ -45,8 +60,23 @@ class Draw:
     """Macro-F1 of the adapted head on all cells, the labeled ones by heads that did not see them;
     what the estimate is about."""
     is_adapted: bool
-    estimate: ScoreEstimate | None
-    """What the labels alone say about the adapted head."""
+    estimate: float | None = None
+    """Macro-F1 of the adapted head as the labels alone say; None with too few random cells."""
+    low: float | None = None
+    """Lower end of the estimate's 95 % interval."""
+    high: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int, int, str, str, int]:
+        """What decides the draw: its cells (see `identity`), seed, strategy, head and budget."""
+        cells = self.model, self.cells, self.num_cells
+        return *cells, self.seed, self.strategy, self.head, self.budget
+
+    def holds(self, score: float) -> bool | None:
+        """Return whether the estimate's interval holds a score; None without an estimate."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low <= score <= self.high
 
 
 def scorable(pool: Pool) -> tuple[Pool, str]:
@@ -63,6 +93,12 @@ def scorable(pool: Pool) -> tuple[Pool, str]:
         )
     known = pool.labels != UNLABELED
     return pool.take(np.flatnonzero(known & enough[pool.labels])), note
+
+
+def identity(pool: Pool) -> tuple[str, str, int]:
+    """Return the first digits of the model's revision, the laboratory and its number of cells."""
+    revision = str((pool.facts or {}).get("model", "")).removeprefix("sha256:")
+    return revision[:12], pool.name, len(pool)
 
 
 def divide(pool: Pool, seed: int) -> tuple[Ids, Ids]:
@@ -90,6 +126,7 @@ def simulate(
     heads: Sequence[str] = ("logistic",),
     merge: Sequence[str] = (),
     prototypes: Floats | None = None,
+    known: Collection[tuple[Any, ...]] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Draw]:
     """Label with the known labels, and score on test cells.
@@ -104,6 +141,7 @@ def simulate(
         heads: Families of heads.
         merge: Classes to score as one, as FROM=INTO.
         prototypes: Source prototypes (11, d).
+        known: Keys of draws that exist and are not computed again.
         on_progress: Called with the number of labelings done and the total.
 
     Yields:
@@ -112,6 +150,7 @@ def simulate(
     Raises:
         ValueError: If a budget is negative, or none fits the pool of any repetition.
     """
+    model, name, num_cells = identity(pool)
     repetitions = _repetitions(pool, budgets, range(first_seed, first_seed + seeds))
     total, done = len(repetitions) * len(strategies), 0
     for seed, rows, test, fitting in repetitions:
@@ -121,19 +160,18 @@ def simulate(
             learner = Learner(
                 mine, source, prototypes=prototypes, strategy=strategy, merge=merge, seed=seed
             )
-            for budget in fitting:
+            pairs = itertools.product(fitting, heads)
+            key = (model, name, num_cells, seed, strategy)
+            todo = {(budget, head) for budget, head in pairs if (*key, head, budget) not in known}
+            for budget in fitting if todo else ():
                 while num := min(BATCH, budget - len(learner.answered)):
                     learner.tell_answers(answers_of(mine, learner.next(num)))
-                for head in heads:
+                for head in (each for each in heads if (budget, each) in todo):
                     learner.head = head
-                    found = learner.fit().adaptation
-                    estimate, logits = learner.estimate(), learner.decision_function(features)
-                    everywhere = np.concatenate([logits, learner.held_out_logits()])
+                    macro_f1, laboratory_f1, estimate = _judge(learner, features, true)
                     yield Draw(
-                        pool.name, pool.name, seed, strategy, head, budget,
-                        _score(true, logits, merge), zero,
-                        _score(np.concatenate([true, mine.labels]), everywhere, merge),
-                        found.is_adapted, estimate and estimate[0],
+                        model, name, name, num_cells, seed, strategy, head, budget, macro_f1, zero,
+                        laboratory_f1, learner.adaptation.is_adapted, *estimate,
                     )  # fmt: skip
             done += 1
             on_progress(done, total)
@@ -160,6 +198,23 @@ def _repetitions(
     return [each for each in found if each[3]]
 
 
+def _judge(
+    learner: Learner, features: NDArray[np.float32], true: Ids
+) -> tuple[float, float, tuple[float | None, float | None, float | None]]:
+    """Return macro-F1 on test cells and on all cells, and what the labels estimate of the latter.
+
+    Args:
+        learner: A learner with new labels or a new family of heads.
+        features: Features of the test cells (N, d).
+        true: Their class ids (N,).
+    """
+    pair, logits = learner.fit().estimate(), learner.decision_function(features)
+    everywhere = np.concatenate([logits, learner.held_out_logits()])
+    labels = np.concatenate([true, learner.pool.labels])
+    ends = (pair[0].macro_f1, *pair[0].interval) if pair else (None, None, None)
+    return _score(true, logits, learner.merge), _score(labels, everywhere, learner.merge), ends
+
+
 def _score(true: Ids, logits: Floats, merge: Sequence[str]) -> float:
     return float(score(true, logits.argmax(1), merge=merge)["macro_f1"])
 
@@ -178,21 +233,18 @@ def curve(draws: Sequence[Draw]) -> list[dict[str, Any]]:
         mine = [d for d in draws if (d.laboratory, d.strategy, d.head, d.budget) == key]
         scores = np.array([d.macro_f1 for d in mine])
         zeros = np.array([d.zero_shot for d in mine])
-        held = [
-            d.estimate.interval[0] <= d.laboratory_f1 <= d.estimate.interval[1]
-            for d in mine
-            if d.estimate is not None
-        ]
+        held = [held for d in mine if (held := d.holds(d.laboratory_f1)) is not None]
         rows.append({
             **dict(zip(("laboratory", "strategy", "head", "budget"), key, strict=True)),
             "macro_f1": float(scores.mean()),
-            "interval": _interval_of_mean(scores),
+            "interval": interval_of_mean(scores),
             "zero_shot": float(zeros.mean()),
             "gain": float((scores - zeros).mean()),
             "below_zero_shot": float((scores < zeros - 1e-9).mean()),
             "adapted": float(np.mean([d.is_adapted for d in mine])),
             "covered": float(np.mean(held)) if held else None,
             "num_draws": len(mine),
+            "num_cells": sum({d.cells: d.num_cells for d in mine}.values()),
         })  # fmt: skip
     return rows
 
@@ -205,28 +257,36 @@ def advantages(draws: Sequence[Draw]) -> list[dict[str, Any]]:
         interval that holds 95 % of its bootstrap means.
     """
     first, *others = dict.fromkeys(draw.strategy for draw in draws)
-    head = draws[0].head
-    scores: dict[tuple[str, int, str], dict[tuple[str, int], float]] = {}
+    groups: dict[tuple[str, int, str], list[Draw]] = {}
     for draw in draws:
-        if draw.head == head:
+        if draw.head == draws[0].head:
             key = (draw.laboratory, draw.budget, draw.strategy)
-            scores.setdefault(key, {})[draw.cells, draw.seed] = draw.macro_f1
+            groups.setdefault(key, []).append(draw)
     rows = []
-    for laboratory, budget, strategy in scores:
+    for laboratory, budget, strategy in groups:
         for other in others if strategy == first else ():
-            mine, theirs = scores[laboratory, budget, first], scores[laboratory, budget, other]
-            gaps = np.array([mine[key] - theirs[key] for key in mine.keys() & theirs.keys()])
+            gaps = paired_gaps(groups[laboratory, budget, first], groups[laboratory, budget, other])
             rows.append({
                 "laboratory": laboratory,
                 "budget": budget,
                 "against": other,
                 "difference": float(gaps.mean()),
-                "interval": _interval_of_mean(gaps),
+                "interval": interval_of_mean(gaps),
             })  # fmt: skip
     return rows
 
 
-def _interval_of_mean(values: Floats) -> tuple[float, float]:
+def paired_gaps(first: Sequence[Draw], second: Sequence[Draw]) -> Floats:
+    """Return how much better the first draws are (n,), on n repetitions that both have."""
+    scores = {(draw.cells, draw.seed): draw.macro_f1 for draw in second}
+    return np.array([
+        draw.macro_f1 - scores[draw.cells, draw.seed]
+        for draw in first
+        if (draw.cells, draw.seed) in scores
+    ])  # fmt: skip
+
+
+def interval_of_mean(values: Floats) -> tuple[float, float]:
     """Return the interval that holds 95 % of bootstrap means of values (n,)."""
     rows = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
     low, high = np.quantile(values[rows].mean(1), (0.025, 0.975))

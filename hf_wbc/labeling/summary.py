@@ -4,7 +4,7 @@ from hf_wbc.data.reader_agreement import cohen_kappa, suspicious_readers
 from hf_wbc.labeling.estimate import FEWEST_SAMPLED
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.taxonomy import NAMES
-from hf_wbc.text import shorten_list
+from hf_wbc.text import plural, shorten_list
 
 __all__ = ["agreement_lines", "count_line", "describe"]
 
@@ -13,7 +13,9 @@ def count_line(learner: Learner) -> str:
     """Return how many cells have a class, and which."""
     counts = {name: list(learner.labels.values()).count(c) for c, name in enumerate(NAMES)}
     named = ", ".join(f"{name} {num}" for name, num in counts.items() if num)
-    return f"{len(learner.labels)} cells of {learner.pool.name} have a class: {named or 'none'}"
+    if not named:
+        return f"no cell of {learner.pool.name} has a class yet"
+    return f"labeled cells of {learner.pool.name}: {len(learner.labels)} ({named})"
 
 
 def agreement_lines(learner: Learner) -> list[str]:
@@ -33,7 +35,8 @@ def describe(learner: Learner) -> list[str]:
     if (found := learner.estimate()) is None:
         return [
             *lines,
-            f"{len(learner.sample)} random cells have a label; {FEWEST_SAMPLED} give an estimate.",
+            f"{plural(len(learner.sample), 'random cell')} labeled; {FEWEST_SAMPLED} give an "
+            "estimate.",
         ]
     after, before = found
     for when, each in (("without labels", before), ("with labels", after)):
@@ -44,6 +47,12 @@ def describe(learner: Learner) -> list[str]:
         )
     for name, (recall, low, high) in after.recalls.items():
         lines.append(f"  recall of {name}: {recall:.2f} [{low:.2f}, {high:.2f}]")
+    lines += [
+        f"No cell is predicted as {name}: as long as cells of this class occur, its F1 of 0 lowers "
+        "macro-F1."
+        for name, (_, _, high) in after.recalls.items()
+        if not high
+    ]
     if calibration := learner.calibration():
         lines.append(calibration.sentence)
     if curve := learner.learning_curve():

@@ -11,6 +11,7 @@ import pytest
 
 from hf_wbc.cli.main import main
 from hf_wbc.models import load_classifier, load_trained, save_classifier
+from hf_wbc.taxonomy import NAMES
 
 SMALL = ("--runtime", "torch", "--num-proc", "1")
 
@@ -47,7 +48,8 @@ def test_labeling_starts_without_labels_and_ends_with_model_and_report(
     out, cache = tmp_path / "labels.csv", str(tmp_path / "cache")
     common = [model, folder, "--cache", cache, *SMALL]
     labeling = ["label", *common, "--out", str(out), "--budget", "44", "--batch", "22"]
-    assert main(labeling) == 0
+    assert main([*labeling, "--save", str(tmp_path / "early")]) == 0
+    assert "not written yet" in capsys.readouterr().out and not (tmp_path / "early").exists()
     first = said_by_the_page(out.with_suffix(".html"), tmp_path / "first.csv")
     assert main([*labeling, "--add", str(first)]) == 0
     assert len(out.read_text().splitlines()) == 23
@@ -97,6 +99,25 @@ def test_terminal_prompts_cell_by_cell(
     assert main(["label", model, folder, "--out", str(out), "--cache", str(tmp_path), *SMALL]) == 0
     lines = [line.split(",")[1] for line in out.read_text().splitlines()[1:]]
     assert lines == ["neutrophil_banded", "skip"]
+
+
+def test_added_file_that_contradicts_the_labels_changes_nothing(
+    laboratory: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, (model, folder) = tmp_path / "labels.csv", laboratory
+    labeling = ["label", model, folder, "--out", str(out), "--cache", str(tmp_path), *SMALL]
+    assert main(labeling) == 0
+    first = said_by_the_page(out.with_suffix(".html"), tmp_path / "first.csv")
+    assert main([*labeling, "--add", str(first)]) == 0
+    written, lines = out.read_bytes(), first.read_text().splitlines()
+    name, old = lines[-1].split(",")[:2]
+    new = next(each for each in NAMES if each != old)
+    others = said_by_the_page(out.with_suffix(".html"), tmp_path / "second.csv")
+    others.write_text(others.read_text() + f"lab/{name},{new},AB,1.0\n")
+    capsys.readouterr()
+    assert main([*labeling, "--add", str(others)]) == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in (name, new, old)) and out.read_bytes() == written
 
 
 @pytest.mark.parametrize(

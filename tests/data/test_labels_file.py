@@ -1,6 +1,7 @@
 """The labels file: every answer is written at once, and every kind of bad input is reported."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,8 +128,34 @@ def test_page_and_folder_read_each_others_labels() -> None:
         "b/2.png", "b/1.png", "1.png", "3.png", "4.png", "a/1.png",  # two cells are called 1.png
     ]  # fmt: skip
     assert match_names([Answer("2.png", "other")], known, {"2.png"})[0].image_id == "2.png"
-    both = [Answer("b/2.png", "monocyte", "AB"), Answer("2.png", "basophil", "AB")]
-    assert match_names(both, known) == [Answer("b/2.png", "basophil", "AB")]
+
+
+@pytest.mark.parametrize("names", [("b/2.png", "2.png"), ("2.png", "b/2.png"), ("3.png", "3.png")])
+def test_cell_with_two_classes_under_two_names_is_refused(names: tuple[str, str]) -> None:
+    known = ("a/1.png", "b/2.png", "3.png")
+    one, other = (
+        Answer(name, label, "AB")
+        for name, label in zip(names, ("monocyte", "basophil"), strict=True)
+    )
+    with pytest.raises(ValueError, match=r"labeled twice by AB: monocyte .* basophil"):
+        match_names([one, other], known)
+    same = replace(other, label="monocyte")
+    assert len(match_names([one, same], known)) == 1
+    assert len(match_names([one, replace(other, reader="CD")], known)) == 2
+    (later,) = match_names([replace(one, label="skip"), other], known)
+    assert later.label == "basophil"
+
+
+def test_answer_on_the_page_replaces_that_of_a_folder(tmp_path: Path) -> None:
+    lines = "a/1.png,monocyte,AB,1\na/1.png,monocyte,CD,1\n21.png,monocyte,AB,1\n"
+    path = written(tmp_path / "l.csv", HEADER + lines)
+    file = LabelsFile(path)
+    file.put("1.png", "AB", Answer("1.png", "basophil", "AB"))
+    assert [(each.image_id, each.label, each.reader) for each in read_answers(path)] == [
+        ("a/1.png", "monocyte", "CD"), ("21.png", "monocyte", "AB"), ("1.png", "basophil", "AB"),
+    ]  # fmt: skip
+    file.put("1.png", "CD", None)
+    assert len(read_answers(path)) == 2
 
 
 def test_answer_can_be_replaced_and_undone(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_run_name_depends_on_label_content(
         ([(away("test", "monocyte", 0), "monocyte", "")], {}, ("test cells", "remove")),
         ([("other.png", "monocyte", "")], {}, ("another dataset",)),
         ([("other.png", "monocyte", ""), (away("train", "monocyte", 0), "monocyte", "")], {},
-         ("other.png", "not in away")),
+         ("other.png", "away lacks")),
         ([(away("train", "monocyte", 0), "monocite", "")], {}, ("line 2", "monocyte")),
         ([(away("train", "monocyte", 0), "skip", "")], {}, ("no label",)),
         ([(away("validation", "monocyte", 0), "monocyte", "")], {}, ("validation", "no label")),

@@ -86,7 +86,7 @@ def test_default_strategy_is_no_worse_than_random() -> None:
 def test_strategies_are_compared_on_the_same_repetitions() -> None:
     def draw(laboratory: str, seed: int, strategy: str, score: float) -> Draw:
         return Draw(
-            laboratory, laboratory, seed, strategy, "logistic", 50, score, 0.2, score, True, None
+            "m", laboratory, laboratory, 90, seed, strategy, "logistic", 50, score, 0.2, score, True
         )
 
     draws = [

@@ -12,6 +12,7 @@ def test_each_laboratory_gets_a_panel(tmp_path: Path) -> None:
         {
             "laboratory": laboratory, "strategy": strategy, "budget": budget,
             "macro_f1": 0.5 + budget / 200, "interval": (0.4, 0.9), "zero_shot": 0.4,
+            "num_draws": 20, "num_cells": 300,
         }
         for laboratory in ("a", "b")
         for strategy in ("margin", "random")
@@ -22,4 +23,4 @@ def test_each_laboratory_gets_a_panel(tmp_path: Path) -> None:
         assert image.width > 2 * image.height
         colors = image.convert("RGB").getcolors(1 << 24)
     assert colors is not None
-    assert {(7, 87, 168), (180, 83, 9)} <= {color for _, color in colors}
+    assert {(0, 114, 178), (213, 94, 0)} <= {color for _, color in colors}
