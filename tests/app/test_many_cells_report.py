@@ -82,6 +82,7 @@ def test_ten_fields_become_a_signed_report(
     print({name: round(value, 1) for name, value in seconds.items()})
     first = pypdf.PdfReader(tmp_path / "report.pdf").pages[0].extract_text()
     assert_numbers(first, cells, named)
+    assert_box_shows_its_cell(page)
     assert f"{NUM_CORRECTED} of {len(cells)} cells reviewed" in first
     assert "Signed by Dr. Example" in first
     context.close()
@@ -124,3 +125,18 @@ def assert_numbers(text: str, cells: dict[int, dict[str, Any]], named: dict[int,
     assert per_100 in said, (per_100, said)
     outside = sum(is_outside(label) for label in named.values())
     assert f"{outside} named platelet or clump" in said
+
+
+def assert_box_shows_its_cell(page: Any) -> None:
+    """A box hides nothing under the mouse and keeps the field in view; chosen again, it leaves."""
+    box = page.locator(".field-box").first
+    box.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    box.click()
+    color = "(box) => getComputedStyle(box).backgroundColor"
+    page.wait_for_timeout(300)  # a color may fade in
+    assert box.evaluate(color) == "rgba(0, 0, 0, 0)"
+    assert page.evaluate("scrollY") == before
+    box.click()
+    page.wait_for_function(f"scrollY > {before}")
+    assert page.evaluate("document.activeElement.dataset.cell") == box.get_attribute("data-box")
