@@ -88,6 +88,7 @@ def train_attributes(
     cells = {split: _cells(splits[split], rows, table) for split, rows in joined.items()}
     if not (values := _values(cells["train"])):
         raise ValueError("no attribute has two values among the training cells; nothing to learn")
+    agreement = None if again is None else _agreement(table, again, values)
     pretrained = load_trained(model)
     pretrained.classifier.eval()
     choice = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch")
@@ -99,7 +100,6 @@ def train_attributes(
         features[split] = split_features(pretrained, runtime, how, splits[split], rows, show)
     head = fit_attributes(features["train"], _codes(cells["train"], values), values)
     scores = attribute_scores(head.predict(features["test"]), _codes(cells["test"], values), values)
-    agreement = None if again is None else _agreement(table, again, values)
     facts = {
         "model": pretrained.revision,
         "head_sha256": head_digest(pretrained.classifier),
@@ -189,6 +189,12 @@ def _agreement(table: Table, again: Table, values: Mapping[str, Sequence[str]]) 
     if not common:
         raise ValueError("no cell of the second table of attributes is in the first one")
     first, second = (_codes([of[name] for name in common], values) for of in (table, again))
+    both = {name: (first[name] != UNKNOWN) & (second[name] != UNKNOWN) for name in values}
+    if missing := [name for name, known in both.items() if not known.any()]:
+        raise ValueError(
+            f"the second table has no known values of {shorten_list(missing)} for cells of the "
+            "first one, so the annotators' agreement is unknown; add them, or omit --second"
+        )
     return {name: _macro_f1(first[name], second[name], len(values[name])) for name in values}
 
 

@@ -62,6 +62,18 @@ def test_head_is_trained_scored_and_saved_with_model(
         assert (name in head.reliable) == (head.facts["f1"][name] >= 0.95)
 
 
+@pytest.mark.parametrize("lacks", ["column", "values"])
+def test_attribute_without_agreement_is_never_reliable(
+    lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    monkeypatch.setattr(module, "FEWEST_CELLS", 10)
+    table = read_attributes([write_table(tmp_path / "attributes.csv", lab)])
+    kept = {"granularity": "yes"} if lacks == "column" else {"granularity": "yes", "cell_size": ""}
+    again = {name: {**kept} for name in table}
+    with pytest.raises(ValueError, match="second table has no known values of cell_size"):
+        train_attributes(TOY, lab, table, again)
+
+
 def test_unmatched_cells_are_reported(lab: str, tmp_path: Path) -> None:
     path = tmp_path / "attributes.csv"
     path.write_text(HEADER + "XX_1.jpg,x,yes,big\n")
