@@ -42,7 +42,7 @@ FOREIGN = (
     "The stain or camera differs from all training laboratories: the prediction may be unreliable."
 )
 OUTSIDE = "The cell is unlike all training cells: it may belong to none of the eleven classes."
-FIELD_UM = 44.0
+FIELD_UM = 42.0
 """Longest side in um of an image of one cell; the archives' frames are 25 to 36.3 um wide."""
 FIELD = "This is not an image of one cell"
 """Start of the warning about a field of view or touching cells; such images are rejected."""

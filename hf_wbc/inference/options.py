@@ -21,7 +21,7 @@ class PredictOptions:
     cell_fills_frame: bool = False
     """Images are cropped around their cells, so their scale does not matter."""
     center_only: bool = False
-    """Take the center of pictures wider than 44 um as one cell each, instead of all their cells."""
+    """Take the center of pictures wider than 42 um as one cell each, instead of all their cells."""
     layout: str | None = None
     """Folders of the images, such as `{patient}/Unsigned slides`; adds the column patient."""
     splits: tuple[Split, ...] = ("train", "validation", "test")

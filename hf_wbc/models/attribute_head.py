@@ -37,6 +37,7 @@ NUM_EPOCHS = 30
 FEWEST_STEPS = 300
 LARGEST = 6.0
 """Standard deviations beyond which a training feature is clipped."""
+_TINY = 1e-12
 _KEY = "hf_wbc_attributes"
 _DAMAGE = AttributeError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError
 
@@ -54,7 +55,8 @@ class AttributeHead:
     facts: Mapping[str, Any]
     """What it was trained on, and the F1 of each attribute on held-out cells; JSON values."""
     hidden_weight: Tensor | None = None
-    """Weights (h, d) of the hidden layer; None in files without one."""
+    """Weights (h, d) of the hidden layer, rounded to eight bits (see `round_to_bytes`); None in
+    files without one."""
     hidden_bias: Tensor | None = None
     """Biases (h,) of the hidden layer."""
     has_stages: bool = False
@@ -78,17 +80,22 @@ class AttributeHead:
         }
 
     def save(self, folder: Path) -> Path:
-        """Write the head to a model's folder in half precision, and return the file."""
+        """Write the head to a model's folder, and return the file.
+
+        The hidden layer takes eight bits for a weight, the rest half precision.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         values = {name: list(each) for name, each in self.values.items()}
         known = {"values": values, "facts": dict(self.facts), "has_stages": self.has_stages}
         metadata = {_KEY: json.dumps(known)}
-        tensors = {"weight": self.weight, "bias": self.bias}
+        tensors = {"weight": self.weight.half(), "bias": self.bias.half()}
         if self.hidden_weight is not None and self.hidden_bias is not None:
-            tensors |= {"hidden_weight": self.hidden_weight, "hidden_bias": self.hidden_bias}
-        tensors = {name: each.half().contiguous() for name, each in tensors.items()}
+            codes, scale = round_to_bytes(self.hidden_weight)
+            tensors |= {"hidden_weight": codes, "hidden_scale": scale}
+            tensors |= {"hidden_bias": self.hidden_bias.half()}
+        tensors = {name: each.contiguous() for name, each in tensors.items()}
         with atomic_replace(folder / ATTRIBUTES_FILE) as temporary:
             try:
                 save_file(tensors, temporary, metadata)
@@ -130,11 +137,13 @@ class AttributeHead:
         if has_stages and num_stage_features is not None:
             num_features = num_stage_features()
         hidden, hidden_bias = tensors.get("hidden_weight"), tensors.get("hidden_bias")
+        scale = tensors.get("hidden_scale")
         total, width = sum(map(len, values.values())), num_features
         expected: dict[str, tuple[int, ...]] = {}
         if hidden is not None and hidden.ndim:
             width = len(hidden)
             expected = {"hidden_weight": (width, num_features), "hidden_bias": (width,)}
+            expected |= {"hidden_scale": (num_features,)}
         expected |= {"weight": (total, width), "bias": (total,)}
         shapes = {name: tuple(each.shape) for name, each in tensors.items()}
         if shapes != expected:
@@ -142,7 +151,19 @@ class AttributeHead:
                 f"{path} has weights {shapes}, but the model has {num_features} "
                 f"features and the file names {total} values; it belongs to another model"
             )
+        if hidden is not None and scale is not None:
+            hidden = hidden * scale
         return cls(values, weight, bias, facts, hidden, hidden_bias, has_stages)
+
+
+def round_to_bytes(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round weights (h, d) to 255 levels for each of d features.
+
+    Returns:
+        Codes (h, d) int8 and scales (d,) float32, whose product is the rounded weight.
+    """
+    scale = weight.abs().amax(0) / 127
+    return (weight / scale.clamp(min=_TINY)).round().to(torch.int8), scale
 
 
 def _require_usable(values: Mapping[str, Sequence[str]], facts: Mapping[str, Any]) -> None:
@@ -189,7 +210,7 @@ def fit_attributes(
             weight=last.weight.detach().clone(),
             bias=last.bias.detach().clone(),
             facts={},
-            hidden_weight=own.detach().clone(),
+            hidden_weight=torch.mul(*round_to_bytes(own)),
             hidden_bias=(shift - own @ mean).detach().clone(),
         )
 

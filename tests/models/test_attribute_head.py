@@ -49,6 +49,8 @@ def test_saved_head_round_trips_and_wrong_file_is_reported(
     assert again is not None and again.reliable == ("shape",) and again.values == head.values
     for name, each in again.predict(features).items():
         assert each == pytest.approx(head.predict(features)[name], abs=0.02)
+    assert again.hidden_weight is not None and head.hidden_weight is not None
+    torch.testing.assert_close(again.hidden_weight, head.hidden_weight)  # scored as it is saved
     with pytest.raises(ValueError, match="belongs to another model"):
         AttributeHead.load(tmp_path, 6)
     replace(head, has_stages=True).save(tmp_path)
