@@ -142,6 +142,15 @@ def shorten_list(values: Collection[object], num: int = 5) -> str:
     return shown + (f" and {len(values) - num} more" if len(values) > num else "")
 
 
+def plural(number: int, noun: str) -> str:
+    """Return a number and its noun.
+
+    >>> plural(1, "cell"), plural(0, "cell")
+    ('1 cell', '0 cells')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Format a duration for display.
 

@@ -84,7 +84,7 @@ def alone(tmp_path_factory):
 
 def test_space_files_match_the_package():
     for name, text in space_files().items():
-        assert (SPACE / name).read_text() == text, "run python -m hf_wbc.evaluation.wbc_macro_f1"
+        assert (SPACE / name).read_text() == text, "see CONTRIBUTING.md"
 
 
 def test_space_files_do_not_import_the_package():
