@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.engine.forward import forward_batches
 from hf_wbc.inference.gallery import head_digest
@@ -50,19 +51,16 @@ def read_attribute_head(model: str, pretrained: PretrainedModel) -> AttributeHea
     """Read the attribute head of a model's folder or of a Hub model; None if it has none.
 
     Raises:
-        ValueError: If the file is damaged, or was trained on the features of other weights.
+        ValueError: If the file cannot be fetched, is damaged, or was trained on the features of
+            other weights.
     """
     folder = Path(model)
     if not folder.is_dir():
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
-
         repo = model.partition("@")[0]
         try:
-            path = hf_hub_download(repo, ATTRIBUTES_FILE, revision=pretrained.revision)
-        except EntryNotFoundError:  # also raised offline when the cache does not have the file
-            return None
-        folder = Path(path).parent
+            folder = fetch_snapshot(repo, "model", pretrained.revision, [ATTRIBUTES_FILE])
+        except ValueError as error:
+            raise ValueError(f"the attributes of {model}: {error}") from error
     classifier, size = pretrained.classifier, pretrained.preprocessing.size
     head = AttributeHead.load(
         folder, classifier.num_features, lambda: num_stage_features(classifier, size)
