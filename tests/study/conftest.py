@@ -1,6 +1,7 @@
 """A small grid between two tiny laboratories, shared by the tests that run a study."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,17 @@ MEASURED = ("cost", "machine", "packages")
 
 
 @pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork workers, which start instantly with all imports of this process."""
+def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fork workers, which start instantly with all imports of this process.
+
+    A fork must not collect garbage of this process: objects with threads, such as those of
+    OpenVINO, abort there.
+    """
     monkeypatch.setattr("hf_wbc.study.worker.START", "fork")
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Commands in forks of the test process, which start at once with all of its imports."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -19,6 +20,7 @@ def start_forked(action: Callable[[], int]) -> psutil.Process:
     if not (pid := os.fork()):
         status = 1
         try:
+            gc.freeze()  # what the parent holds must not be destroyed here
             signal.signal(signal.SIGINT, signal.default_int_handler)
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 1)
