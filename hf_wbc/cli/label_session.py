@@ -20,14 +20,14 @@ from hf_wbc.data.labels_file import (
     parse_class,
 )
 from hf_wbc.engine.calibrate import fit_run_abstention
-from hf_wbc.escape import plain_lines, print_plain
+from hf_wbc.escape import markdown_name, plain_lines, print_plain
 from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_acceptance
 from hf_wbc.labeling.adapt import prototypes_of, source_head
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
-from hf_wbc.labeling.draw_records import read_draws, write_draws
+from hf_wbc.labeling.draw_records import append_draw, read_draws
 from hf_wbc.labeling.drift import FEWEST, build_baseline
 from hf_wbc.labeling.label_formats import (
     TOOL_SUFFIXES,
@@ -310,7 +310,7 @@ def run_simulation(
             ):  # fmt: skip
                 kept.append(draw)
                 if path is not None:
-                    write_draws(path, kept)
+                    append_draw(path, draw)
         draws += [
             each for each in kept if each.key[:3] == identity(cells) and _is_asked(each, simulation)
         ]
@@ -346,10 +346,10 @@ def print_curves(draws: Sequence[Draw]) -> None:
         low, high = row["interval"]
         held = "" if row["covered"] is None else f"{row['covered']:.0%}"
         print_plain(
-            f"| {row['laboratory']} | {row['strategy']} | {row['head']} | {row['budget']} | "
-            f"{row['macro_f1']:.3f} | [{low:.3f}, {high:.3f}] | {row['zero_shot']:.3f} | "
-            f"{row['gain']:+.3f} | {row['below_zero_shot']:.0%} | {row['adapted']:.0%} | "
-            f"{held} |"
+            f"| {markdown_name(row['laboratory'])} | {row['strategy']} | {row['head']} | "
+            f"{row['budget']} | {row['macro_f1']:.3f} | [{low:.3f}, {high:.3f}] | "
+            f"{row['zero_shot']:.3f} | {row['gain']:+.3f} | {row['below_zero_shot']:.0%} | "
+            f"{row['adapted']:.0%} | {held} |"
         )
     if found := advantages(draws):
         print("\n| laboratory | labels | against | difference | 95 % of means |")
@@ -357,7 +357,7 @@ def print_curves(draws: Sequence[Draw]) -> None:
     for each in found:
         low, high = each["interval"]
         print_plain(
-            f"| {each['laboratory']} | {each['budget']} | {each['against']} | "
+            f"| {markdown_name(each['laboratory'])} | {each['budget']} | {each['against']} | "
             f"{each['difference']:+.3f} | [{low:+.3f}, {high:+.3f}] |"
         )
 

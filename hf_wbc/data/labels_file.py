@@ -314,14 +314,15 @@ def _by(reader: str) -> str:
 
 def note_strategy(path: Path, strategy: str) -> None:
     """Write beside a labels file how its cells are chosen; several strategies are joined by +."""
-    before = read_strategy(path)
-    names = [] if before == UNKNOWN else before.split("+")
-    if strategy in names:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_replace(path.with_suffix(NOTE)) as temporary:
-        text = json.dumps({"strategy": "+".join([*names, strategy])})
-        temporary.write_text(text + "\n", encoding="utf-8")
+    note = path.with_suffix(NOTE)
+    with exclusive_lock(note.with_name(f".{note.name}.lock"), "", on_wait=lambda: None):
+        before = read_strategy(path)
+        names = [] if before == UNKNOWN else before.split("+")
+        if strategy in names:
+            return
+        with atomic_replace(note) as temporary:
+            text = json.dumps({"strategy": "+".join([*names, strategy])})
+            temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_strategy(path: Path) -> str:
@@ -335,7 +336,7 @@ def read_strategy(path: Path) -> str:
         strategy = json.loads(note.read_text(encoding="utf-8"))["strategy"]
     except FileNotFoundError:
         return UNKNOWN
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(
             f"{note} does not say how the cells of {path.name} were chosen ({error!r}); delete it"
         ) from error

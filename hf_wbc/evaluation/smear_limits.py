@@ -104,7 +104,7 @@ def _is_number(value: Any) -> bool:
 def _tables(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise ValueError(f"the limits {path} cannot be read: {error}") from error
 
 

@@ -5,8 +5,8 @@ A dataset with an `eval.yaml` is a benchmark: the Hub shows a leaderboard of the
 macro-F1 on the test split, as a fraction.
 """
 
-import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -200,7 +200,7 @@ def check_results(values: Any, where: str) -> None:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not math.isfinite(value)
+            or not abs(value) <= sys.float_info.max  # NaN is not
         ):
             raise ValueError(f"{where}: value is {value!r}, not a number")
         _check_date(entry.get("date"), where)

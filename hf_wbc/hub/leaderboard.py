@@ -19,6 +19,7 @@ import yaml
 
 from hf_wbc.hub.benchmark import EVAL_FILE, RESULTS_FOLDER, check_benchmark, check_results
 from hf_wbc.hub.result_entries import HOME, MEASURES, split_task
+from hf_wbc.text import parse_yaml
 
 __all__ = ["Leaderboard", "ModelRow", "Score", "markdown_table", "read_leaderboard"]
 
@@ -130,7 +131,7 @@ def read_leaderboard(folder: Path, repo_id: str = "") -> Leaderboard:
     for file in sorted((folder / RESULTS_FOLDER).glob("*.yaml")):
         try:
             rows.append(read_row(file))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             left_out.append((file.name, str(error)))
     counted = common_laboratories(rows)
 
@@ -184,7 +185,7 @@ def _load(path: Path) -> Any:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise ValueError(f"{path.name} is nested more than {DEEPEST} deep")
-        return yaml.safe_load(text)
+        return parse_yaml(text, path.name)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is damaged: {' '.join(str(error).split())}") from error
 

@@ -86,19 +86,34 @@ def record_entries(
                 f"a record of the kind {kind!r} cannot be submitted; known kinds are "
                 f"{', '.join(_READERS)}"
             )
-        if (own := record["model"]["revision"]) != revision:
+        try:
+            entries.append(_entry(record, benchmarks, revision, date))
+        except (AttributeError, LookupError, TypeError) as error:
             raise ValueError(
-                f"a record of the kind {kind} is of a model with the digest {own}, and this model "
-                f"has {revision}; measure this model"
-            )
-        names = _datasets(record)
-        if unknown := [name for name in names if name not in benchmarks]:
-            raise ValueError(
-                f"a record of the kind {kind} is of {', '.join(unknown)}, which is none of the "
-                f"datasets {', '.join(benchmarks)}"
-            )
-        entries.append(_READERS[kind](benchmarks[names[0]], record, date))
+                f"a record of the kind {kind} is damaged ({error!r}); measure again"
+            ) from error
     return entries
+
+
+def _entry(
+    record: Mapping[str, Any],
+    benchmarks: Mapping[str, Benchmark],
+    revision: str,
+    date: str | None,
+) -> dict[str, Any]:
+    kind = record["kind"]
+    if (own := record["model"]["revision"]) != revision:
+        raise ValueError(
+            f"a record of the kind {kind} is of a model with the digest {own}, and this model "
+            f"has {revision}; measure this model"
+        )
+    names = _datasets(record)
+    if unknown := [name for name in names if name not in benchmarks]:
+        raise ValueError(
+            f"a record of the kind {kind} is of {', '.join(unknown)}, which is none of the "
+            f"datasets {', '.join(benchmarks)}"
+        )
+    return _READERS[kind](benchmarks[names[0]], record, date)
 
 
 def _datasets(record: Mapping[str, Any]) -> list[str]:

@@ -6,18 +6,19 @@
 A simulation appends to it and skips draws that it already has, so that an interrupted one resumes.
 """
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hf_wbc.escape import text_read_back, write_csv
+from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.labeling.simulate import Draw
 from hf_wbc.records import atomic_replace
 from hf_wbc.text import csv_rows
 
-__all__ = ["read_draws", "write_draws"]
+__all__ = ["append_draw", "read_draws", "write_draws"]
 
 _COLUMNS = tuple(field.name for field in fields(Draw) if field.name != "cells")
 _INTEGERS = ("num_cells", "seed", "budget")
@@ -36,18 +37,26 @@ def read_draws(path: Path) -> list[Draw]:
     found = []
     for line, row in csv_rows(path.read_bytes(), str(path), _COLUMNS):
         try:
-            found.append(Draw(cells=row["laboratory"], **{c: _value(c, row[c]) for c in _COLUMNS}))
+            values = {column: _value(column, row[column]) for column in _COLUMNS}
+            found.append(Draw(cells=values["laboratory"], **values))
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}; remove the line") from error
     return found
 
 
+def append_draw(path: Path, draw: Draw) -> None:
+    """Add a draw to the file at once; other processes may add theirs at the same time."""
+    with exclusive_lock(path.with_name(f".{path.name}.lock"), "", on_wait=lambda: None):
+        current = read_draws(path)
+        if all(each.key != draw.key for each in current):
+            write_draws(path, [*current, draw])
+
+
 def write_draws(path: Path, draws: Sequence[Draw]) -> None:
     """Replace the file by these draws, in their order."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(_COLUMNS)
-    table.writerows([_text(getattr(draw, column)) for column in _COLUMNS] for draw in draws)
+    rows = ([_text(getattr(draw, column)) for column in _COLUMNS] for draw in draws)
+    write_csv(text, _COLUMNS, rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_replace(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
@@ -63,7 +72,7 @@ def _text(value: object) -> str:
 
 def _value(column: str, text: str) -> Any:
     if column in _TEXTS:
-        return text
+        return text_read_back(text)
     if column in _INTEGERS:
         return int(text)
     if column == "is_adapted":

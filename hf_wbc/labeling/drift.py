@@ -13,6 +13,7 @@ alarm about the patient rather than the laboratory: use cells of several patient
 
 import json
 import math
+import tokenize
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -117,7 +118,8 @@ class Baseline:
 
 _DAMAGE = (
     EOFError, LookupError, NotImplementedError, OSError, OverflowError, RecursionError,
-    RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+    RuntimeError, SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 """What numpy and zipfile raise for files that nobody wrote as a baseline."""
 

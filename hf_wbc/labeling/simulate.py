@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_wbc.escape import text_read_back
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.labeling.few_shot import LinearFewShotHead
 from hf_wbc.labeling.learner import Learner
@@ -98,7 +99,7 @@ def scorable(pool: Pool) -> tuple[Pool, str]:
 def identity(pool: Pool) -> tuple[str, str, int]:
     """Return the first digits of the model's revision, the laboratory and its number of cells."""
     revision = str((pool.facts or {}).get("model", "")).removeprefix("sha256:")
-    return revision[:12], pool.name, len(pool)
+    return revision[:12], text_read_back(pool.name), len(pool)
 
 
 def divide(pool: Pool, seed: int) -> tuple[Ids, Ids]:

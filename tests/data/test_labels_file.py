@@ -1,7 +1,9 @@
 """The labels file: every answer is written at once, and every kind of bad input is reported."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,9 +117,17 @@ def test_strategy_is_stored_beside_the_file(tmp_path: Path) -> None:
     for name in ("margin", "random", "margin"):
         note_strategy(path, name)
     assert read_strategy(path) == "margin+random"
-    (tmp_path / "my.labels.chosen.json").write_text("[]")
-    with pytest.raises(ValueError, match="delete it"):
-        read_strategy(path)
+    for damaged in ("[]", "[" * 100_000):
+        (tmp_path / "my.labels.chosen.json").write_text(damaged)
+        with pytest.raises(ValueError, match="delete it"):
+            read_strategy(path)
+
+
+def test_strategies_noted_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    path, names = tmp_path / "new" / "l.csv", [f"s{number}" for number in range(8)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(partial(note_strategy, path), names))
+    assert sorted(read_strategy(path).split("+")) == names
 
 
 def test_page_and_folder_read_each_others_labels() -> None:

@@ -101,6 +101,8 @@ def test_laboratory_can_set_its_own_limits(tmp_path: Path) -> None:
         ("eosinophilia.above = true", "give a percentage"),
         ("eosinophilia.below = 3", "`above` and a text `source` only"),
         ("eosinophilia.above = ", "cannot be read"),
+        ("eosinophilia.above = " + "[" * 5000, "cannot be read"),
+        ("eosinophilia.above = " + "9" * 5000, "cannot be read"),
     ],
 )
 def test_invalid_limit_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -83,6 +83,17 @@ def test_extra_laboratory_of_one_model_does_not_unrank_others(
         ("a--b.yaml", "- [", "damaged"),
         ("a--b.yaml", "!!python/object/apply:os.system ['true']", "damaged"),
         ("a--b.yaml", "[" * 5000, "deep"),
+        *(
+            ("a--b.yaml", f"- {text}", "a--b.yaml")
+            for text in (
+                "!!bool x",
+                "!!int ''",
+                "!!float _",
+                "!!timestamp x",
+                "1:" * 300 + "1.0",
+            )
+        ),
+        ("a--b.yaml", [entry("home", 10**400)], "not a number"),
         ("a--b.yaml", "- &a [x]\n- [*a, *a]", "aliases"),
         ("a--b.yaml", "# " + "x" * 200_000, "bytes"),
     ],

@@ -67,6 +67,11 @@ def test_every_record_becomes_an_entry_parsed_by_hub_library() -> None:
         ({**STRESS, "data": {"name": "third", "split": "test"}}, "third"),
         ({**STRESS, "data": {"name": "home", "split": "train"}}, "test split"),
         (evaluation("home", splits=["train", "test"]), "in training"),
+        ({"kind": "patients"}, "damaged"),
+        ({**PATIENTS, "heads": {"attention": HEAD}}, "damaged"),
+        ({**PATIENTS, "heads": 3}, "damaged"),
+        ({**REPRESENTATION, "datasets": []}, "damaged"),
+        ({**ATTRIBUTES, "f1": []}, "damaged"),
         (evaluation("home", data={"name": "home", "ref": "", "revision": "c"}), "again"),
     ],
 )  # fmt: skip

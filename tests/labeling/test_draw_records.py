@@ -1,11 +1,13 @@
 """The file of simulated labelings: it gives back what was written, and a simulation resumes it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hf_wbc.labeling.draw_records import read_draws, write_draws
+from hf_wbc.labeling.draw_records import append_draw, read_draws, write_draws
 from hf_wbc.labeling.pool import Pool
 from hf_wbc.labeling.simulate import Draw, paired_gaps, simulate
 from tests.support.shifted_laboratory import laboratory, source_head
@@ -22,6 +24,16 @@ def test_draws_round_trip(tmp_path: Path) -> None:
     write_draws(path, draws)
     assert read_draws(path) == draws
     assert [each.holds(0.5) for each in draws] == [True, None]
+
+
+def test_processes_append_without_losing_draws_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "draws.csv"
+    name = '=cmd|"/c calc"!A1'
+    draws = [replace(DRAW, seed=seed, laboratory=name, cells=name) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(partial(append_draw, path), [*draws, draws[0]]))
+    assert sorted(read_draws(path), key=lambda draw: draw.seed) == draws
+    assert ",=" not in path.read_text() and ',"=' not in path.read_text()
 
 
 @pytest.mark.parametrize(("old", "new"), [(",50,", ",fifty,"), (",0.5000,", ",?,"), (",1,", ",,")])

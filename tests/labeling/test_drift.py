@@ -140,11 +140,16 @@ def test_file_of_another_kind_is_reported(tmp_path: Path) -> None:
         b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 9), }".ljust(117) + b"\n"
     )
     empty = header.replace(b"(99999999999, 9)", b"(9" + b"9" * 30 + b", 0)")
-    for name, each in (("c.npz", header), ("e.npz", empty[:128])):
+    odd = [header[:10] + text.ljust(117) + b"\n" for text in (b"{'shape': (3,", b"  x\n y")]
+    for name, each in zip(
+        ("c.npz", "e.npz", "f.npz", "g.npz"), (header, empty[:128], *odd), strict=True
+    ):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("facts.npy", each)
     np.save(tmp_path / "d.npy", np.array([Planted()], object))
-    others = [(tmp_path / name).read_bytes() for name in ("c.npz", "d.npy", "e.npz")]
+    others = [
+        (tmp_path / name).read_bytes() for name in ("c.npz", "d.npy", "e.npz", "f.npz", "g.npz")
+    ]
     for data in (b"", b"PK\x03\x04", content[: len(content) // 2], content[:-1], *others):
         path.write_bytes(data)
         with pytest.raises(ValueError, match=r"b\.npz is not a drift baseline"):
