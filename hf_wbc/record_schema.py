@@ -4,7 +4,7 @@ A run folder may be damaged or come from an untrusted source. Code that reads a 
 its shape first, so that every later access finds what it expects.
 """
 
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -127,13 +127,13 @@ def _fraction(value: Any, place: str) -> Iterator[str]:
 
 
 def _count(value: Any, place: str) -> Iterator[str]:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
         yield _wrong(value, place, "a whole number from 0 on")
 
 
 def _is_finite(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return is_number and abs(value) <= sys.float_info.max  # NaN is not
 
 
 def _any(value: Any, place: str) -> Iterator[str]:

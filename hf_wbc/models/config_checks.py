@@ -32,7 +32,11 @@ MAX_IMAGE_PX = 2048
 MAX_TOKENS = 16_384
 """Most patches of an image: attention takes memory for each pair of them."""
 MAX_SIZE = 200_000
-"""Largest width of a layer, number of layers, kernel or window."""
+"""Largest width of a layer, kernel or window."""
+MAX_LAYERS = 2_000
+"""Most layers of a model, those of all members together; each takes milliseconds to build."""
+MAX_MEMBERS = 100
+"""Most models in an ensemble."""
 MAX_SPARE_PARAMETERS = 100_000_000
 """Parameters that a model may have beyond those in its files, such as a new head."""
 MAX_FRESH_PARAMETERS = 2_000_000_000
@@ -43,6 +47,9 @@ _SIZE = re.compile(
     r"(^|_)(size|sizes|layers|heads|dim|dims|depth|depths|width|channels|features|blocks|stride|"
     r"strides|kernel|groups|tokens)$|^num_"
 )
+_DEPTH = re.compile(r"(^|_)(layers|depth|depths|blocks|repeats|depth_coefficient)$")
+"""Names of settings that say how many layers there are."""
+_LABELS = frozenset({"id2label", "label2id"})
 _LABEL_NUMBERS = ("num_labels", "num_classes")
 _REMEDY = "take the original folder, or another model"
 
@@ -64,9 +71,19 @@ def check_config(path: Path) -> None:
         raise ValueError(f"{path} is damaged, no JSON text ({error}); {_REMEDY}") from error
     if not isinstance(facts, dict):
         raise ValueError(f"{path} holds no settings; {_REMEDY}")
+    num_layers: float = 0
     for names, value in _numbers(facts, ()):
         if reason := _reason(names, value):
             raise ValueError(f"{path}: {'.'.join(names)} is {value:,}, {reason}; {_REMEDY}")
+        if names and _DEPTH.search(names[-1]) and not _LABELS & set(names):
+            num_layers += max(value, 0)
+    if num_layers > MAX_LAYERS:
+        raise ValueError(
+            f"{path} describes {num_layers:,} layers, more than the {MAX_LAYERS:,} of any image "
+            f"classifier; {_REMEDY}"
+        )
+    if _num_members(facts, path) > MAX_MEMBERS:
+        raise ValueError(f"{path} has more than {MAX_MEMBERS} members; {_REMEDY}")
     for name in ("id2label", "label2id"):
         if isinstance(labels := facts.get(name), dict) and len(labels) > MAX_LABELS:
             raise ValueError(f"{path}: {name} has {len(labels):,} labels; {_REMEDY}")
@@ -162,6 +179,14 @@ def _numbers(value: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
             yield from _numbers(each, (*names, ""))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield tuple(name for name in names if name), value
+
+
+def _num_members(facts: dict[str, Any], path: Path) -> int:
+    """Return how many models an ensemble has, those of ensembles in it included."""
+    members = facts.get("members", [])
+    if not isinstance(members, list) or not all(isinstance(each, dict) for each in members):
+        raise ValueError(f"{path}: members is no list of configurations; {_REMEDY}")
+    return len(members) + sum(_num_members(each, path) for each in members)
 
 
 def _reason(names: tuple[str, ...], value: int | float) -> str | None:

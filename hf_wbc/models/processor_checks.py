@@ -5,7 +5,7 @@ fields mean what depends on its family, so the processor itself is asked: it pro
 noise, and what it does to their values is measured.
 """
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,9 @@ def _expected(name: str, value: Any) -> str | None:
 
 def _is_number(value: Any, positive: bool) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and (value > 0 or not positive)
+    # NaN is not
+    is_finite = is_number and abs(value) <= sys.float_info.max
+    return is_finite and (value > 0 or not positive)
 
 
 def _is_side(value: Any) -> bool:

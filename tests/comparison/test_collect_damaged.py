@@ -83,6 +83,15 @@ def test_part_of_wrong_type_is_reported_and_others_are_compared(
     assert len(compared(root, tmp_path / "out")) == 1
 
 
+def test_number_beyond_floats_is_reported(root: Path) -> None:
+    victim = RunFolder(sorted(root.iterdir())[0])
+    record = json.loads(victim.record.read_text())
+    for cost in ({"elapsed_s": 10**400}, {"peak_memory_bytes": 10**400}):
+        victim.record.write_text(json.dumps({**record, "cost": {**record["cost"], **cost}}))
+        (problem,) = collect([root]).problems
+        assert f"cost.{next(iter(cost))}" in problem.what
+
+
 @pytest.mark.parametrize(
     ("num_values", "num_tables"),
     [(1, 5), pytest.param(2, 25, marks=(pytest.mark.slow, pytest.mark.ci))],

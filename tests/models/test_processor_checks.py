@@ -131,6 +131,8 @@ def test_unknown_step_is_refused_by_name(step: str, tmp_path: Path) -> None:
         ("image_mean", [0.5], "it must be a list of three numbers"),
         ("image_mean", [0.5, "0.5", 0.5], "it must be a list of three numbers"),
         ("image_std", [0.5, 0.5, 0], "it must be a list of three positive numbers"),
+        ("image_std", 10**400, "it must be a list of three positive numbers"),
+        ("rescale_factor", 10**400, "it must be a positive number"),
         ("image_std", [0.5, 0.5, float("nan")], "it must be a list of three positive numbers"),
         ("rescale_factor", "1/255", "it must be a positive number"),
         ("rescale_factor", [0.1], "it must be a positive number"),
