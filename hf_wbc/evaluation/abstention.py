@@ -7,6 +7,7 @@ coverage on test images is a valid measure, even for the sources.
 `abstention_scores` evaluates calibration and abstention on labeled images.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -22,7 +23,7 @@ from hf_wbc.evaluation.calibration import (
     expected_calibration_error,
     negative_log_likelihood,
 )
-from hf_wbc.evaluation.conformal import ConformalSets, conformal_sets, set_scores
+from hf_wbc.evaluation.conformal import SCORES, ConformalSets, conformal_sets, set_scores
 from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.evaluation.selective import (
     Rejection,
@@ -93,7 +94,7 @@ class Abstention:
             ValueError: If the values are damaged or were written by another version.
         """
         try:
-            return cls(
+            found = cls(
                 temperature=values["temperature"],
                 sets={name: ConformalSets.from_dict(v) for name, v in values["sets"].items()},
                 rejection=Rejection(**values["rejection"]),
@@ -103,11 +104,29 @@ class Abstention:
                 },
                 num_images=tuple(values["num_images"]),
             )
+            found._check()
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"the model's abstention settings are damaged or of another version ({error!r}); "
                 "train it again, or use the hf_wbc that wrote it"
             ) from error
+        return found
+
+    def _check(self) -> None:
+        """Raise TypeError for what would fail, or reject nothing, once there are predictions."""
+        sets, reviews = tuple(self.sets.values()), tuple(self.reviews.values())
+        limits = [self.rejection.threshold, *(each.threshold for each in reviews)]
+        limits += [limit for each in sets for limit in each.thresholds]
+        for limit in limits:
+            is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if limit is not None and not (is_number and abs(limit) <= sys.float_info.max):
+                raise TypeError(f"a threshold is {str(limit)[:20]}")
+        ids = [each for review in reviews for each in review.wanted]
+        if not all(type(each) is int and 0 <= each < len(CLASSES) for each in ids):
+            raise TypeError("a reviewed class is none of the classes")
+        for each in sets:
+            if each.score not in SCORES or len(each.thresholds) != len(CLASSES):
+                raise TypeError("a prediction set is of an unknown score or of other classes")
 
 
 def fit_abstention(

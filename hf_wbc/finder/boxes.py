@@ -18,6 +18,8 @@ NOT_BOXES = ("classes.txt", "README.txt")
 """Text files that may lie among YOLO files."""
 MAX_BOX_BYTES = 2**22
 """Largest file of boxes; one line of YOLO has about 40 bytes."""
+MAX_BOXES = 10_000
+"""Most boxes of a field; each is compared with every cell."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,14 @@ def read_boxes(
         names: Names of the boxes to read, in any case.
 
     Raises:
-        ValueError: If the file is neither, or too large.
+        ValueError: If the file is neither, or too large, or has too many boxes.
     """
     if path.stat().st_size > MAX_BOX_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, too many for boxes")
     text = path.read_bytes().decode("utf-8-sig", "replace")
     boxes = _voc(text, path) if path.suffix.lower() == ".xml" else _yolo(text, path, size)
+    if len(boxes) > MAX_BOXES:
+        raise ValueError(f"{path} has {len(boxes):,} boxes, more than a field can have")
     wanted = {name.lower() for name in names}
     return tuple(box for box in boxes if box.name.lower() in wanted)
 

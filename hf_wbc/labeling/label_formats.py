@@ -164,7 +164,7 @@ def _from_cvat(path: Path) -> list[tuple[str, str, str, float | None]]:
     root = parse_xml(path.read_bytes(), f"{path}, an export of `CVAT for images 1.1`,")
     found: list[tuple[str, str, str, float | None]] = []
     for image in root.iter("image"):
-        tags = [tag.get("label", "") for tag in image.iter("tag")]
+        tags = [tag.get("label", "") for tag in image.findall("tag")]
         if len(tags) > 1:
             raise ValueError(f"{path}: {image.get('name')} has {len(tags)} tags; keep one")
         found += [(image.get("name", ""), tag, "", None) for tag in tags]

@@ -40,6 +40,24 @@ def test_settings_of_another_version_are_reported(found):
             Abstention.from_dict(damage)
 
 
+@pytest.mark.parametrize(
+    "value", ["x", {}, True, 10**400, float("nan"), [1]], ids=lambda v: str(v)[:5]
+)
+def test_settings_of_other_types_are_reported(found, value):
+    facts = found.to_dict()
+    sets, review = facts["sets"]["class"], facts["reviews"]["immature"]
+    for damage in (
+        {"rejection": {**facts["rejection"], "threshold": value}},
+        {"sets": {"class": {**sets, "thresholds": [value, *sets["thresholds"][1:]]}}},
+        {"sets": {"class": {**sets, "thresholds": sets["thresholds"][1:]}}},
+        {"sets": {"class": {**sets, "score": value}}},
+        {"reviews": {"immature": {**review, "threshold": value}}},
+        {"reviews": {"immature": {**review, "wanted": [value]}}},
+    ):
+        with pytest.raises(ValueError, match="damaged or of another version"):
+            Abstention.from_dict({**facts, **damage})
+
+
 def test_scores_on_source_reach_nominal_rates(found):
     scores = abstention_scores(found, "home", *images(4000, seed=2))
     assert set(scores["conformal"]) == {"marginal", "class"}, "those for another target are not its"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_wbc.finder.boxes import Box, find_box_files, match_boxes, read_boxes, total
+from hf_wbc.finder.boxes import MAX_BOXES, Box, find_box_files, match_boxes, read_boxes, total
 
 VOC = (
     "<annotation>{}</annotation>",
@@ -58,6 +58,12 @@ def test_field_must_have_one_box_file(tmp_path):
         path.write_text("")
     with pytest.raises(ValueError, match=r"a\.txt"):
         find_box_files(tmp_path)
+
+
+def test_more_boxes_than_a_field_can_have_are_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("0 .5 .5 .1 .1\n" * (MAX_BOXES + 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.txt has 10,001 boxes"):
+        read_boxes(tmp_path / "a.txt", (100, 100), ["0"])
 
 
 def test_each_cell_and_box_match_at_most_once():
