@@ -96,6 +96,15 @@ def test_arithmetic_setting_is_part_of_name(name: str, monkeypatch: pytest.Monke
     assert with_arithmetic({"a": 1}) == {"a": 1, "arithmetic": {name: "2"}}
 
 
+def test_settings_of_compilers_and_runtimes_are_known() -> None:
+    """Each of these changed the numbers of a small network, or replaces timm's layers."""
+    assert {
+        "TORCHINDUCTOR_CPP_ENABLE_UNSAFE_MATH_OPT_FLAG", "TORCHINDUCTOR_EMULATE_PRECISION_CASTS",
+        "TORCHINDUCTOR_CPP_USE_DECOMPOSE_TANH", "TORCH_COMPILE_DISABLE", "ONEDNN_MAX_CPU_ISA",
+        "TIMM_USE_NAFLEXVIT", "TIMM_USE_SCIPY_INTERP",
+    } <= set(VARIABLES)  # fmt: skip
+
+
 def test_runs_with_other_arithmetic_have_other_names(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
