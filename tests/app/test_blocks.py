@@ -90,7 +90,7 @@ def test_non_cell_upload_shows_message_and_next_cell_is_read(page: Any) -> None:
     for name, data, words in (
         ("report.pdf", b"%PDF-1.7", "PDF document"),
         ("<img src=x onerror=alert(1)>.png", b"", "the file is empty"),
-        ("bomb.png", files.png_header(60_000, 60_000), "too many pixels"),
+        ("bomb.png", files.png_header(60_000, 60_000), "more than 100 megapixels"),
     ):
         drop(page, "#one-drop", {name: data})
         page.wait_for_selector(f"#one-result .warning >> text={words}")

@@ -191,9 +191,9 @@ def test_order_of_runs_does_not_change_the_page(make_run: MakeRun, tmp_path: Pat
 def test_oversized_page_lists_what_it_omits(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "LIMIT_BYTES", 330_000)
+    monkeypatch.setattr(page, "LIMIT_BYTES", 190_000)
     found = render(collect([runs]), tmp_path / "small.html").read_text(encoding="utf-8")
-    assert len(found.encode()) < 330_000
+    assert len(found.encode()) < 190_000
     assert "Heat map of F1" in found
     assert "Omitted to keep this page small" in found
 
