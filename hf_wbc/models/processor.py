@@ -155,7 +155,8 @@ def _timm_preprocessing(config: Any, folder: Path) -> Preprocessing:
         raise ValueError(f"{file}: input_size is {size!r}; it must be [3, height, width]")
     check_fields({"size": list(size[1:])}, file)
     _, height, width = size
-    if height != width or interpolation not in _INTERPOLATIONS:
+    is_known = isinstance(interpolation, str) and interpolation in _INTERPOLATIONS
+    if height != width or not is_known:
         raise ValueError(
             f"timm's input {height} x {width}, {interpolation}, is not a square with one "
             f"of {', '.join(_INTERPOLATIONS)}; choose another model"
@@ -163,7 +164,7 @@ def _timm_preprocessing(config: Any, folder: Path) -> Preprocessing:
     transform = _timm_transform(config, file)
     measured = measure_normalization(transform, height, folder)
     stated = config.get("mean", measured[0]), config.get("std", measured[1])
-    return Preprocessing(height, _INTERPOLATIONS[interpolation], *_as_stated(measured, stated))
+    return Preprocessing(height, _INTERPOLATIONS[str(interpolation)], *_as_stated(measured, stated))
 
 
 def _as_list(value: Any) -> Any:

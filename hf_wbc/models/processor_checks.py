@@ -114,7 +114,7 @@ def measure_side(process: ProcessImage, folder: Path) -> int:
     """Return the side in pixels of the image that a processor makes of a square one.
 
     Raises:
-        ValueError: If it makes no square image of three channels.
+        ValueError: If it makes no square image of three channels, or images of several sizes.
     """
     shape = _call(process, _noise(320, seed=0), folder).shape
     if len(shape) != 3 or shape[0] != 3:
@@ -125,6 +125,8 @@ def measure_side(process: ProcessImage, folder: Path) -> int:
     _, height, width = shape
     if height != width:
         raise ValueError(f"{folder}: its processor's size {width}x{height} is no square; {_CHOOSE}")
+    if _call(process, _noise(200, seed=0), folder).shape != shape:
+        raise ValueError(f"{folder}: its image processor does not resize images; {_CHOOSE}")
     return int(height)
 
 

@@ -158,6 +158,11 @@ def test_sizes_in_any_format_are_read(value: Any, tmp_path: Path) -> None:
     assert read_preprocessing(folder).size == 32
 
 
+def test_processor_that_does_not_resize_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not resize"):
+        read_preprocessing(edit(write(tmp_path, "vit", "ViTImageProcessor"), do_resize=False))
+
+
 @pytest.mark.parametrize("text", ["[]", '"vit"', "null", "[" * 100_000])
 def test_json_file_without_an_object_is_reported(text: str, tmp_path: Path) -> None:
     folder = write(tmp_path, "vit", "ViTImageProcessor")
@@ -212,6 +217,7 @@ def test_checkpoint_saved_by_timm_loads(saved_by_timm: Path) -> None:
         ({"pretrained_cfg": {"input_size": [1, 160, 160]}}, r"must be \[3, height, width\]"),
         ({"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}}, "more than the 200,000 of any"),
         ({"pretrained_cfg": {"interpolation": None}}, "is not a square with one"),
+        ({"pretrained_cfg": {"interpolation": ["bicubic"]}}, "is not a square with one"),
         ({"model_args": "num_classes"}, "model_args is 'num_classes'"),
         ({"model_args": {"in_chans": 1}}, "images of 1 channels"),
         ({"model_args": {"checkpoint_path": "evil.pth"}}, "checkpoint_path, which makes timm read"),
