@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from hf_wbc.escape import markdown_name
 from hf_wbc.hub.benchmark import EVAL_FILE, RESULTS_FOLDER, check_benchmark, check_results
 from hf_wbc.hub.result_entries import HOME, MEASURES, split_task
 from hf_wbc.text import parse_yaml
@@ -215,7 +216,7 @@ def markdown_table(board: Leaderboard, names: Mapping[str, str] | None = None) -
     """
     names = names or {}
     measures = [each for each in MEASURES if any(each in row.measures for row in board.rows)]
-    heads = ["model", *board.laboratories, "mean elsewhere"]
+    heads = ["model", *map(markdown_name, board.laboratories), "mean elsewhere"]
     heads += [MEASURES[each].title.lower() for each in measures]
     lines = [" | ".join(heads), " | ".join(["---", *["--:"] * (len(heads) - 1)])]
     for row in board.rows:

@@ -70,6 +70,15 @@ def test_extra_laboratory_of_one_model_does_not_unrank_others(
     assert board.rows[-1].model == "evil/x" and board.rows[0].elsewhere(board.counted) == 0.5
 
 
+def test_name_of_a_laboratory_cannot_break_the_table(
+    read: Callable[[Mapping[str, Any]], Leaderboard],
+) -> None:
+    odd = entry("away")
+    odd["dataset"]["task_id"] = "a|b <img src=x>\n| evil"
+    head, *_ = markdown_table(read({"lab--m.yaml": [entry("home"), odd]})).splitlines()
+    assert r"a\|b \<img src=x> \| evil" in head and head.endswith("| mean elsewhere |")
+
+
 @pytest.mark.parametrize(
     ("name", "entries", "said"),
     [
