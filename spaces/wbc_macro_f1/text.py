@@ -105,7 +105,9 @@ def parse_yaml(text: str, name: str) -> Any:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError(f"{name} has aliases (*name), which are not supported; write them out")
         return yaml.safe_load(text)
-    except (AttributeError, LookupError, RecursionError, TypeError, yaml.YAMLError) as error:
+    except (
+        ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, yaml.YAMLError,
+    ) as error:  # fmt: skip
         said = " ".join(str(error).split())[:200]  # explicit tags lead to errors of many types
         raise ValueError(f"{name} is damaged: {said}") from error
     except ValueError as error:
