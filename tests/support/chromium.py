@@ -13,15 +13,27 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
+_opened: list[Any] = []
+
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start a browser; skip the test if there is none."""
+    """Start a browser, or use the one that runs: a process can have only one.
+
+    Skips the test if there is none.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright installed")
     found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip("no chromium on this machine")
+    if _opened:
+        yield _opened[0]
+        return
     with playwright.sync_playwright() as running:
         opened = running.chromium.launch(executable_path=found, args=list(FLAGS))
-        yield opened
-        opened.close()
+        _opened.append(opened)
+        try:
+            yield opened
+        finally:
+            _opened.clear()
+            opened.close()
