@@ -16,9 +16,10 @@ import numpy as np
 from hf_wbc.app.page_text import cell_name, is_outside, outside_key
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide, SlideCell
-from hf_wbc.comparison.document import count, join_names
+from hf_wbc.comparison.document import join_names
 from hf_wbc.evaluation.smear_flags import nrbc_words, smear_flags
 from hf_wbc.taxonomy import CLASSES, CLINICAL_ORDER, ERYTHROBLAST, NAMES
+from hf_wbc.text import plural
 
 if TYPE_CHECKING:
     from hf_wbc.evaluation.differential import Differential
@@ -101,9 +102,9 @@ class CellCount:
     @property
     def who_counts(self) -> str:
         """State which cells are in the count and which are not."""
-        summary = f"In the count: {count(self.num_cells, 'white cell')}"
+        summary = f"In the count: {plural(self.num_cells, 'white cell')}"
         if self.nrbc.counted:
-            summary += f" and, apart, {count(self.nrbc.counted, 'nucleated red cell')}"
+            summary += f" and, apart, {plural(self.nrbc.counted, 'nucleated red cell')}"
         if self.num_named:
             summary += f"; {self.num_named:,} of them named by a person"
         out = []

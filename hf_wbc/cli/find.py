@@ -75,10 +75,10 @@ def summary(result: "FindResult") -> Sequence[str]:
     """Describe what was found in a few lines."""
     from collections import Counter
 
-    from hf_wbc.comparison.document import count
+    from hf_wbc.text import plural
 
-    num = count(len(result.fields), "field")
-    lines = [f"{result.out}: {count(result.num_cells, 'cell')} in {num}"]
+    num = plural(len(result.fields), "field")
+    lines = [f"{result.out}: {plural(result.num_cells, 'cell')} in {num}"]
     flags = Counter(flag for field in result.fields for cell in field.cells for flag in cell.flags)
     if flags:
         lines.append(f"flags: {', '.join(f'{name} {num:,}' for name, num in flags.most_common())}")

@@ -79,11 +79,6 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """Format a number with its noun: `1 run`, `2 runs`."""
-    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
-
-
 def join_names(names: Sequence[str], last: str = "and") -> str:
     """Join names for use in a sentence.
 

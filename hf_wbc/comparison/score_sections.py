@@ -11,7 +11,6 @@ from hf_wbc.comparison.document import (
     Section,
     Strong,
     Table,
-    count,
     difference_interval,
     join_names,
     p_value,
@@ -24,6 +23,7 @@ from hf_wbc.comparison.laboratory_share import LaboratoryShare
 from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.comparison.statistics import Difference
 from hf_wbc.evaluation.model_selection import RULES
+from hf_wbc.text import plural
 
 SEES = tuple(dict.fromkeys(rule.sees for rule in RULES))
 MARKS = {"yes": " †", "maybe": " ‡", "no": ""}
@@ -193,10 +193,10 @@ def heading(setting: EvalSetting) -> str:
 
 def _facts(setting: EvalSetting, here: Sequence[ResultRow]) -> Iterator[str]:
     """Yield what the images of a setting are, and what distinguishes it from similar ones."""
-    classes = count(setting.num_classes, "class", "classes")
+    classes = plural(setting.num_classes, "class", "classes")
     chosen = f" ({', '.join(setting.classes)})" if setting.classes else ""
     merged = f"; merged: {', '.join(setting.merge)}" if setting.merge else ""
-    images = count(setting.num_images, "image")
+    images = plural(setting.num_images, "image")
     yield (
         f"{images} of {setting.domain}, {setting.split}; {classes}{chosen}{merged}; "
         f"fingerprint {setting.images[:8]}."

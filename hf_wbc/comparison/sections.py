@@ -13,7 +13,6 @@ from hf_wbc.comparison.document import (
     ARROW,
     Section,
     Table,
-    count,
     join_names,
     p_value,
     signed,
@@ -29,6 +28,7 @@ from hf_wbc.comparison.score_sections import (
 )
 from hf_wbc.comparison.selection_rules import ORDER, AmongRunsRegret, WithinRunRegret, mean
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import plural
 
 BOOTSTRAP = (
     "Paired bootstrap: every model is scored on the same {num} resamples of the test images, "
@@ -86,7 +86,7 @@ def _ranks(test: RankTest) -> Section:
         return Section(title, 3, (text, *notes))
     found = test.ranking
     facts = (
-        f"{count(len(found.names), 'method')} on {count(found.num_blocks, 'block')}: chi square "
+        f"{plural(len(found.names), 'method')} on {plural(found.num_blocks, 'block')}: chi square "
         f"{found.statistic:.1f}, p {_equals(found.p)} for equal methods; "
         f"critical difference {found.critical_difference:.2f}."
     )
@@ -113,8 +113,8 @@ def rule_sections(comparison: Comparison) -> Iterator[Section]:
     """Yield the regret of selection rules within and among runs, or why there is none."""
     regrets = comparison.rule_regrets
     verb = "is" if regrets.num_without == 1 else "are"
-    without = f" {count(regrets.num_without, 'run')} did not, and {verb} excluded."
-    text = f"{count(regrets.num_runs, 'run')} recorded the oracle's score."
+    without = f" {plural(regrets.num_without, 'run')} did not, and {verb} excluded."
+    text = f"{plural(regrets.num_runs, 'run')} recorded the oracle's score."
     text += without if regrets.num_without else ""
     if not regrets.num_runs:
         text = (
@@ -253,7 +253,7 @@ def ceiling_sections(ceiling: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the agreement between examiners: a table of pairs, and one of classes."""
     pairs = [pair for pair in ceiling["pairs"] if pair["num_images"]]
     if not pairs:
-        only = f"No second annotations: {count(ceiling['num_annotated'], 'image')} annotated once."
+        only = f"No second annotations: {plural(ceiling['num_annotated'], 'image')} annotated once."
         yield Section("Agreement between examiners", paragraphs=(only, *_left_out(ceiling)))
         return
     merged = f" Merged: {', '.join(ceiling['merge'])}." if ceiling["merge"] else ""
@@ -288,7 +288,7 @@ def _left_out(ceiling: Mapping[str, Any]) -> Iterator[str]:
     """Yield which parts of the annotation table could not be used."""
     unknown, bad = ceiling["unknown_codes"], ceiling["bad_lines"]
     if ceiling["num_outside"]:
-        yield f"{count(ceiling['num_outside'], 'image')} outside the eleven classes excluded."
+        yield f"{plural(ceiling['num_outside'], 'image')} outside the eleven classes excluded."
     if unknown:
         codes = join_names([f"{code} ({number})" for code, number in unknown.items()])
         yield f"Unknown codes, treated as no second annotation: {codes}."
@@ -355,7 +355,7 @@ def sections(comparison: Comparison) -> Iterator[Section]:
     """Yield the sections on scores, tests, rules and cost, and on what is excluded."""
     used = _package_versions(comparison)
     yield Section(
-        f"Comparison of {count(comparison.num_runs, 'run')}",
+        f"Comparison of {plural(comparison.num_runs, 'run')}",
         level=1,
         paragraphs=(HOW_TO_READ, f"The runs used {used}."),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc.adaptation import load_method
-from hf_wbc.comparison.document import Strong, Table, count, join_names, three_decimals
+from hf_wbc.comparison.document import Strong, Table, join_names, three_decimals
 from hf_wbc.comparison.export import markdown_table
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG, SPLITS
@@ -25,6 +25,7 @@ from hf_wbc.hub.provenance import (
 from hf_wbc.models.exposure import Exposure
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import plural
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -211,7 +212,7 @@ def _results(record: Record, scored: card_text.Scored) -> "list[EvalResult]":
     rule = f"weights selected by {record['selection']['rule']}"
     if record["selection"]["sees"] == "target labels":
         rule += ", which used target labels: not a valid result"
-    over = count(scores["num_classes"], "class", "classes")
+    over = plural(scores["num_classes"], "class", "classes")
     metrics = (
         ("f1", f"macro-F1 over {over}; {rule}", "macro_f1", {"average": "macro"}),
         ("accuracy", f"accuracy; {rule}", "accuracy", None),

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hf_wbc.adaptation import load_method
-from hf_wbc.comparison.document import ARROW, count, join_names
+from hf_wbc.comparison.document import ARROW, join_names
 from hf_wbc.config import TrainConfig
 from hf_wbc.hub.provenance import ROLES, hub_model, is_from_scratch, model_location
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import plural
 
 Record = Mapping[str, Any]
 Scored = tuple[str, str, Mapping[str, Any]]
@@ -164,7 +165,7 @@ def training(record: Record) -> dict[str, str]:
     config, cost, machine = TrainConfig.from_record(record), record["cost"], record["machine"]
     model, optim = config.model, config.optim
     options = ", ".join(f"{name} {value}" for name, value in config.adapt.method_options.items())
-    weights, processes = record["model"], count(machine["num_processes"], "process", "processes")
+    weights, processes = record["model"], plural(machine["num_processes"], "process", "processes")
     per_step = optim.images_per_step * machine["num_processes"]
     learns = {"full": "all weights", "frozen": "the head only", "lora": "LoRA and the head"}
     return {

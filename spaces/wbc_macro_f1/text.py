@@ -144,13 +144,13 @@ def shorten_list(values: Collection[object], num: int = 5) -> str:
     return shown + (f" and {len(values) - num} more" if len(values) > num else "")
 
 
-def plural(number: int, noun: str) -> str:
-    """Return a number and its noun.
+def plural(number: int, noun: str, nouns: str = "") -> str:
+    """Return a number and its noun, whose plural ends in "s" unless `nouns` is given.
 
-    >>> plural(1, "cell"), plural(0, "cell")
-    ('1 cell', '0 cells')
+    >>> plural(1, "cell"), plural(0, "cell"), plural(2, "entry", "entries")
+    ('1 cell', '0 cells', '2 entries')
     """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
 
 
 def duration(seconds: float) -> str:
