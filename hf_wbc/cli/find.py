@@ -28,6 +28,7 @@ def find(
     runtime: RuntimeName = "auto",
     evaluate: Path | None = None,
     boxes: tuple[str, ...] = (),
+    max_gigapixels: float | None = None,
 ) -> None:
     """Find the white cells of fields of view and whole slides.
 
@@ -48,6 +49,8 @@ def find(
         evaluate: Compare with boxes that people drew: a folder of Pascal VOC (.xml) or YOLO (.txt)
             files, named like the fields.
         boxes: Names of the boxes of white cells; if omitted, wbc and leukocyte.
+        max_gigapixels: Largest slide to search; if omitted, 21, and more for large files. It keeps
+            a tiny file that claims an enormous slide from taking days.
     """
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.finder.boxes import find_box_files
@@ -58,7 +61,7 @@ def find(
         boxed = find_box_files(evaluate)
         if not any(Path(name).stem in boxed for name in list_fields(fields)[1]):
             raise ValueError(f"no field has a file of boxes of the same name in {evaluate}")
-    options = FindOptions(um_per_px, overlays, skip_bad)
+    options = FindOptions(um_per_px, overlays, skip_bad, max_gigapixels)
     classify = None
     if model is not None:
         from hf_wbc.inference.classify_crops import crop_classifier

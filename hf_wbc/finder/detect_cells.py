@@ -23,6 +23,10 @@ from hf_wbc.finder.nuclei_mask import (
 
 TILE_UM, MARGIN_UM = 400.0, 25.0
 """Side of a tile and the overlap on each of its sides, in um."""
+MAX_TILE_PX = 8000
+"""Largest side of a tile in pixels, for slides that state a very fine scale."""
+_ROWS = 256
+"""Rows that are compared at a time to find parts without any structure."""
 SMALLEST_UM, LARGEST_UM = 3.5, 25.0
 """Smallest and largest diameter in um of a nucleus, as a disc of equal area."""
 ACCEPTED = 0.3
@@ -90,7 +94,7 @@ def find_cells(pixels: NDArray[np.uint8], um_per_px: float) -> list[FoundCell]:
 
 def tiles(height: int, width: int, um_per_px: float) -> Iterator[tuple[int, int, int, int]]:
     """Yield top, left, bottom and right in pixels of the parts into which a field is divided."""
-    side = max(1, round(TILE_UM / um_per_px))
+    side = min(MAX_TILE_PX, max(1, round(TILE_UM / um_per_px)))
     for top in range(0, height, side):
         for left in range(0, width, side):
             yield top, left, min(top + side, height), min(left + side, width)
@@ -111,6 +115,8 @@ def candidates(
     top, left = max(tile[0] - margin, 0), max(tile[1] - margin, 0)
     bottom, right = min(tile[2] + margin, size[0]), min(tile[3] + margin, size[1])
     part = read(top, left, bottom, right)
+    if _is_uniform(part):
+        return []
     step = max(1.0, UM_PER_PX / um_per_px)
     density = optical_density(shrunk(part, step).astype(np.float32))
     strength = stain_strength(density)
@@ -130,6 +136,12 @@ def candidates(
         cell = FoundCell(float(x), float(y), float(diameter), 0.0, flags)
         found.append(Candidate(cell, measure(region, strength, density, um, is_cut)))
     return found
+
+
+def _is_uniform(pixels: NDArray[np.uint8]) -> bool:
+    """Return whether all pixels are the same, as where a slide was not scanned."""
+    rows = range(0, len(pixels), _ROWS)
+    return all(bool((pixels[top : top + _ROWS] == pixels[0, 0]).all()) for top in rows)
 
 
 def select(found: Sequence[Candidate], size: tuple[int, int], um_per_px: float) -> list[FoundCell]:

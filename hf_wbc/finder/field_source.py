@@ -66,8 +66,15 @@ def list_fields(path: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
 
 
 @contextmanager
-def open_field(folder: Path, name: str) -> Iterator[FieldSource]:
+def open_field(
+    folder: Path, name: str, max_gigapixels: float | None = None
+) -> Iterator[FieldSource]:
     """Open a field or a slide.
+
+    Args:
+        folder: The folder of the field.
+        name: Its name within the folder.
+        max_gigapixels: Largest width x height of a slide, see `hf_wbc.finder.slides.open_slide`.
 
     Raises:
         ImageFault: If it cannot be used; the message names it.
@@ -82,7 +89,7 @@ def open_field(folder: Path, name: str) -> Iterator[FieldSource]:
     except OSError as error:
         raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error
     if is_slide(path):
-        with open_slide(path, name) as slide:
+        with open_slide(path, name, max_gigapixels) as slide:
             yield FieldSource(
                 name, slide.height, slide.width, slide.read, slide.um_per_px, slide.digest, True
             )

@@ -12,7 +12,7 @@ tile is a file there, from which the same call resumes.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ class FindOptions:
     """Also draw every field with numbered boxes."""
     skip_bad: bool = False
     """Leave out fields that cannot be read, and name them."""
+    max_gigapixels: float | None = None
+    """Largest width x height of a slide; without it, the size of its file limits them."""
 
 
 def find_to_folder(
@@ -191,6 +193,9 @@ class _Search:
         notes += [f"left out: {fault}" for fault in faults]
         return FindResult(self.root, tuple(fields), labels, tuple(notes))
 
+    def _open(self, name: str) -> AbstractContextManager[FieldSource]:
+        return open_field(self.folder, name, self.options.max_gigapixels)
+
     def _measure(self) -> Iterator[Measured]:
         """Measure every field that has not been measured yet."""
         for number, name in enumerate(self.names):
@@ -198,7 +203,7 @@ class _Search:
             path = self.root / "measured" / f"{number:07}.json"
             if not path.exists():
                 try:
-                    with open_field(self.folder, name) as source:
+                    with self._open(name) as source:
                         found = measure_field(source)
                 except ImageFault as error:
                     found = Measured(printable_name(name), fault=printable_name(str(error)))
@@ -214,7 +219,7 @@ class _Search:
 
         def parts() -> Iterator[np.ndarray[Any, Any]]:
             for each in measured:
-                with open_field(self.folder, each.name) as source:
+                with self._open(each.name) as source:
                     yield measured_part(source)
 
         return nuclei_estimate(parts(), [each.name for each in measured])
@@ -224,7 +229,7 @@ class _Search:
         key = digest({"field": measured.name})
         path = self.root / "found" / f"{key}.json"
         if not path.exists():
-            with open_field(self.folder, measured.name) as source:
+            with self._open(measured.name) as source:
                 found = self._search(source, um_per_px, key)
             write_json(path, asdict(found))
         facts = read_json(path)

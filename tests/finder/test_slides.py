@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.fields import UM_PER_PX, draw_field
-from support.slides import write_dicom_slide, write_pyramid
+from support.slides import write_dicom_slide, write_empty_slide, write_pyramid
 
+from hf_wbc.finder.detect_cells import candidates, tiles
 from hf_wbc.finder.find_folder import FindOptions, find_to_folder
 from hf_wbc.finder.slides import is_slide, open_slide
 
@@ -123,6 +124,63 @@ def test_non_slide_file_with_slide_suffix_is_reported(tmp_path):
     (tmp_path / "a.svs").write_bytes(b"no slide")
     with pytest.raises(ValueError, match=r"a\.svs: not a whole slide"):
         find_to_folder(tmp_path, tmp_path / "out", FindOptions(UM_PER_PX))
+
+
+@pytest.mark.parametrize(
+    ("side", "tile", "levels", "reason"),
+    [
+        (300_000, 4096, 2, "90 gigapixels"),
+        (100_000, 65_536, 2, "65536x65536"),
+        (4096, 256, 400, "400 resolutions"),
+    ],
+)
+def test_bomb_is_refused_before_it_is_read(tmp_path, side, tile, levels, reason):
+    write_empty_slide(tmp_path / "bomb.tif", side, tile, levels)
+    with (
+        pytest.raises(ValueError, match=rf"bomb\.tif.*{reason}"),
+        open_slide(tmp_path / "bomb.tif", "bomb.tif"),
+    ):
+        pass
+
+
+def test_dicom_bomb_is_refused_before_it_is_read(pixels, tmp_path):
+    pydicom = pytest.importorskip("pydicom", reason="writing DICOM needs the extra test")
+    path = write_dicom_slide(tmp_path / "series", pixels[:256, :256], UM_PER_PX)
+    for fields, reason in (
+        ({"TotalPixelMatrixRows": 300_000, "TotalPixelMatrixColumns": 300_000}, "90 gigapixels"),
+        ({"Rows": 60_000, "Columns": 60_000, "NumberOfFrames": 1}, "60000x60000"),
+    ):
+        found = pydicom.dcmread(path)
+        found.update(fields)
+        bomb = tmp_path / reason / "bomb.dcm"
+        bomb.parent.mkdir()
+        found.save_as(bomb)
+        with pytest.raises(ValueError, match=reason), open_slide(bomb, "bomb.dcm"):
+            pass
+
+
+def test_whole_smear_of_mostly_empty_glass_is_no_bomb(tmp_path):
+    write_empty_slide(tmp_path / "smear.tif", 134_000)  # as many pixels as 150,000 x 120,000
+    with open_slide(tmp_path / "smear.tif", "smear.tif") as opened:
+        assert opened.height * opened.width > 150_000 * 120_000 * 0.99
+        assert (opened.read(50_000, 50_000, 50_100, 50_200) == 255).all()
+    write_empty_slide(tmp_path / "larger.tif", 300_000)
+    with open_slide(tmp_path / "larger.tif", "larger.tif", max_gigapixels=100) as opened:
+        assert opened.height == 300_000
+
+
+def test_parts_without_pixels_are_skipped(tmp_path, monkeypatch):
+    """The stain of a part that was not scanned is not computed."""
+    write_empty_slide(tmp_path / "empty.tif", 4000, 256)
+    monkeypatch.setattr("hf_wbc.finder.detect_cells.optical_density", None)
+    with open_slide(tmp_path / "empty.tif", "empty.tif") as opened:
+        size = opened.height, opened.width
+        for tile in tiles(*size, 0.25):
+            assert candidates(opened.read, size, 0.25, tile) == []
+
+
+def test_tiles_of_very_fine_scales_are_bounded():
+    assert max(bottom - top for top, _, bottom, _ in tiles(50_000, 50_000, 0.001)) <= 8000
 
 
 def peak_megabytes(path):

@@ -51,6 +51,33 @@ def write_pyramid(path: Path, pixels: NDArray[np.uint8], levels: int = 3) -> Non
     path.write_bytes(out)
 
 
+def write_empty_slide(path: Path, side: int, tile: int = 4096, levels: int = 2) -> None:
+    """Write a tiled BigTIFF pyramid of `side` x `side` px that stores no tile, in a few kilobytes.
+
+    The table of the tiles of all levels is the same one, all zeros.
+    """
+    num = (-(-side // tile)) ** 2
+    out = bytearray(struct.pack("<2s3HQ", b"II", 43, 8, 0, 0))
+    table, link = len(out), 8
+    out += bytes(8 * num)
+    for level in range(levels):
+        length = max(1, side >> level)
+        count = (-(-length // tile)) ** 2
+        entries = [
+            (254, 4, 1, int(level > 0)), (256, 4, 1, length), (257, 4, 1, length),
+            (258, 3, 3, 8 | 8 << 16 | 8 << 32), (259, 3, 1, 8), (262, 3, 1, 2), (277, 3, 1, 3),
+            (284, 3, 1, 1), (322, 4, 1, tile), (323, 4, 1, tile),
+            (324, 16, count, table if count > 1 else 0), (325, 4, count, table if count > 2 else 0),
+        ]  # fmt: skip
+        struct.pack_into("<Q", out, link, len(out))
+        out += struct.pack("<Q", len(entries))
+        for entry in entries:
+            out += struct.pack("<HHQQ", *entry)
+        link = len(out)
+        out += bytes(8)
+    path.write_bytes(out)
+
+
 def write_dicom_slide(folder: Path, pixels: NDArray[np.uint8], um_per_px: float) -> Path:
     """Write an image (H, W, 3) and its halving as a DICOM whole slide; returns its largest level.
 
