@@ -194,15 +194,17 @@ class LabelsFile:
         """Replace what a reader said about a cell at once; None takes it back.
 
         The cell is an image of the page, which a folder's labels call by a path that ends so.
+
+        Raises:
+            ValueError: If the file has several cells whose paths end so.
         """
         with exclusive_lock(self._lock, "", on_wait=lambda: None):
             current = read_answers(self.path) if self.path.exists() else []
             name, reader = text_read_back(image_id), text_read_back(reader)
-            kept = [
-                a
-                for a in current
-                if a.reader != reader or not f"/{a.image_id}".endswith(f"/{name}")
-            ]
+            ends = f"/{name}"
+            same = [a for a in current if f"/{a.image_id}".endswith(ends)]
+            _require_one_cell([a.image_id for a in same], name)
+            kept = [a for a in current if a.reader != reader or a not in same]
             self._write(kept if answer is None else [*kept, answer])
 
     def undo(self) -> Answer | None:
@@ -275,7 +277,8 @@ def match_names(
         tested: Names of test cells, which stay as they are.
 
     Raises:
-        ValueError: If a reader gives one cell two classes, under two names.
+        ValueError: If a reader gives one cell two classes, under two names, or if a name stands for
+            cells of two folders.
     """
     if not all(each.image_id in known or each.image_id in tested for each in answers):
         meant = names_meant([each.image_id for each in answers], [*known, *tested])
@@ -295,8 +298,10 @@ def match_names(
         return found[0] if len(found) == 1 else image_id
 
     found: dict[tuple[str, str], tuple[str, Answer]] = {}
+    names_of: dict[str, set[str]] = defaultdict(set)
     for answer in answers:
         new = replace(answer, image_id=name_of(answer.image_id))
+        names_of[new.image_id].add(answer.image_id)
         key = (new.image_id, new.reader)
         name, old = found.get(key, (answer.image_id, new))
         if old.label not in (new.label, SKIP):
@@ -305,7 +310,20 @@ def match_names(
                 f"{name} and {new.label} under the name {answer.image_id}; remove one of the rows"
             )
         found[key] = (answer.image_id, new)
+    for name, names in names_of.items():
+        _require_one_cell(names, name)
     return [answer for _, answer in found.values()]
+
+
+def _require_one_cell(names: Collection[str], cell: str) -> None:
+    """Raise ValueError if paths that end in the name of a cell lie in different folders."""
+    longest = max(names, key=len, default="")
+    other = next((name for name in names if not f"/{longest}".endswith(f"/{name}")), None)
+    if other is not None:
+        raise ValueError(
+            f"{other} and {longest} are two cells in the labels, but may both be {cell} here; "
+            "rename the images so that no two have one name, or use another labels file"
+        )
 
 
 def _by(reader: str) -> str:

@@ -178,10 +178,12 @@ def _cell(place: str, by_name: dict[str, list[str]]) -> str:
         path = parse_qs(url.query).get("d", [unquote(url.path)])[0]
     except ValueError:  # no address, such as //[a]/b.png
         path = place
+    is_address = place.startswith("/data/") or "://" in place
+    for shown in (path,) if is_address else (place, path):
+        same = by_name.get(PurePosixPath(shown).name, [])
+        if found := [each for each in same if f"/{shown}".endswith(f"/{each}")]:
+            return max(found, key=len)  # of `7.png` and `b/7.png`, `a/b/7.png` is the second
     name = PurePosixPath(path).name
-    for image_id in by_name.get(name, []):
-        if path == image_id or path.endswith(f"/{image_id}"):
-            return image_id
     uploaded = by_name.get(_UPLOADED.sub("", name), [])
     return uploaded[0] if "/data/upload/" in path and len(uploaded) == 1 else path
 

@@ -168,6 +168,18 @@ def test_answer_on_the_page_replaces_that_of_a_folder(tmp_path: Path) -> None:
     assert len(read_answers(path)) == 2
 
 
+def test_labels_of_two_folders_never_become_those_of_one_cell(tmp_path: Path) -> None:
+    text = HEADER + "a/1.png,monocyte,AB,1\nb/1.png,monocyte,AB,1\n"
+    path = written(tmp_path / "l.csv", text)
+    with pytest.raises(ValueError, match=r"/1\.png and ./1\.png are two cells"):
+        match_names(read_answers(path), ["1.png"])
+    file = LabelsFile(path)
+    for answer in (Answer("1.png", "basophil", "AB"), None):
+        with pytest.raises(ValueError, match=r"/1\.png and ./1\.png are two cells"):
+            file.put("1.png", "AB", answer)
+    assert path.read_text() == text
+
+
 def test_answer_can_be_replaced_and_undone(tmp_path: Path) -> None:
     path = written(tmp_path / "l.csv", HEADER + "a.png,monocyte,AB,1\na.png,basophil,CD,1\n")
     file = LabelsFile(path)

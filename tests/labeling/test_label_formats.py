@@ -44,6 +44,19 @@ def test_names_with_signs_of_addresses_come_back(tmp_path: Path, suffix: str) ->
         assert [each.image_id for each in import_answers(path, ODD)] == list(ODD)
 
 
+@pytest.mark.parametrize("suffix", ["json", "xml"])
+@pytest.mark.parametrize("image_id", ["b/7.png", "7.png", "#1/b/7.png"])
+def test_path_in_a_project_is_of_the_cell_that_it_names_most_fully(
+    tmp_path: Path, suffix: str, image_id: str
+) -> None:
+    path = tmp_path / f"cells.{suffix}"
+    export_cells(path, [f"project/{image_id}"], [Answer(f"project/{image_id}", "monocyte")])
+    if suffix == "json":
+        path.write_text(path.read_text().replace("image_id", "id"))
+    (found,) = import_answers(path, ["7.png", "b/7.png", "c/7.png", "#1/b/7.png"])
+    assert found.image_id == image_id
+
+
 def test_name_invalid_in_xml_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="rename the file"):
         export_cells(tmp_path / "cells.xml", ["a\x1b[1A.png"])
