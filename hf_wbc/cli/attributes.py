@@ -19,6 +19,7 @@ def attributes(
     second: tuple[Path, ...] = (),
     out: Path | None = None,
     limit: int = 4000,
+    elsewhere: tuple[str, ...] = (),
 ) -> None:
     """Train a head for morphology, such as nucleus shape and granules.
 
@@ -34,6 +35,8 @@ def attributes(
         second: The same from other annotators, to measure their agreement.
         out: Folder of attributes.safetensors; the model's own folder by default.
         limit: Most cells of each split.
+        elsewhere: Datasets of other laboratories, to see how often their cells get the values that
+            their class almost always has.
     """
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.inference.attributes import read_attributes, train_attributes
@@ -44,7 +47,7 @@ def attributes(
     first = read_attributes(table)
     again = read_attributes(second) if second else None
     with stage_progress() as report:
-        head = train_attributes(model, data, first, again, limit, report)
+        head = train_attributes(model, data, first, again, limit, elsewhere, report)
     path = head.save(folder)
     _print(head, path)
 
@@ -69,3 +72,10 @@ def _print(head: "AttributeHead", path: Path) -> None:
         f"{facts['num_train']:,}; {path}",
         soft_wrap=True,
     )
+    if len(consistency := facts["consistency"]) > 1:
+        console.print("cells with the value that nearly all of their class have at home:")
+        shares = Table("attribute", *consistency)
+        for name in head.values:
+            each = [of_laboratory.get(name) for of_laboratory in consistency.values()]
+            shares.add_row(name, *("" if share is None else f"{share:.3f}" for share in each))
+        console.print(shares)

@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.dataset import DomainSplit, load_split
+from hf_wbc.data.dataset import DomainSplit, load_split, load_splits
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
+from hf_wbc.engine.forward import Runtime
 from hf_wbc.inference.gallery import head_digest
 from hf_wbc.inference.runtime import split_features
 from hf_wbc.inference.select_runtime import choose_runtime
-from hf_wbc.models import load_trained
+from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.models.attribute_head import UNKNOWN, AttributeHead, fit_attributes
 from hf_wbc.models.stage_features import stage_features
 from hf_wbc.taxonomy import NAMES, UNLABELED
 from hf_wbc.text import csv_rows, shorten_list
 
-__all__ = ["attribute_scores", "read_attributes", "train_attributes"]
+__all__ = ["attribute_scores", "class_consistency", "read_attributes", "train_attributes"]
 
 Table = dict[str, dict[str, str]]
 """Values by attribute, by the name of the image file."""
@@ -35,6 +36,10 @@ OTHERS = {NAME, "label", "path"}
 WITHIN = 0.05
 """Distance from the annotators' agreement up to which an attribute is reliable."""
 FEWEST_CELLS = 50
+ALMOST_ALWAYS = 0.9
+"""Share of a class's training cells from which a value is expected of the class elsewhere."""
+FEWEST_OF_CLASS = 10
+"""Cells of a class below which a laboratory says nothing about its attributes."""
 
 
 def read_attributes(paths: Sequence[Path]) -> Table:
@@ -67,9 +72,13 @@ def train_attributes(
     table: Table,
     again: Table | None = None,
     limit: int = 4000,
+    elsewhere: Sequence[str] = (),
     on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> AttributeHead:
     """Train a head on the training cells of a dataset, and score it on its test cells.
+
+    Laboratories without annotated attributes show what the head is worth there by their classes:
+    see `class_consistency`.
 
     Args:
         model: A trained model of the eleven classes, the features of whose stages are used.
@@ -77,14 +86,14 @@ def train_attributes(
         table: Attributes of its cells.
         again: The same of other annotators, to measure their agreement.
         limit: Most cells of each split.
+        elsewhere: Datasets of other laboratories, with classes; all of their cells are read.
         on_progress: Called with the stage, the number of cells done and the total.
 
     Raises:
         ValueError: If too few rows of the table join the dataset, or anything cannot be used.
     """
     splits = {split: load_split(ref, split) for split in ("train", "test")}
-    joined = {split: _join(domain, table, limit) for split, domain in splits.items()}
-    _require_joined(splits, joined, table, ref)
+    joined = _join_splits(splits, table, ref, limit)
     cells = {split: _cells(splits[split], rows, table) for split, rows in joined.items()}
     if not (values := _values(cells["train"])):
         raise ValueError("no attribute has two values among the training cells; nothing to learn")
@@ -93,29 +102,59 @@ def train_attributes(
     pretrained.classifier.eval()
     choice = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch")
     runtime = replace(choice.runtime, features=partial(stage_features, pretrained.classifier))
-    how, _ = preprocessing_for(pretrained, ref)
     features = {}
+    how, _ = preprocessing_for(pretrained, ref)
     for split, rows in joined.items():
         show = partial(on_progress, split)
         features[split] = split_features(pretrained, runtime, how, splits[split], rows, show)
     head = fit_attributes(features["train"], _codes(cells["train"], values), values)
+    typical = _typical(splits["train"].labels[joined["train"]], cells["train"], values)
+    here = splits["test"].name
+    classes = {here: (features["test"], splits["test"].labels[joined["test"]])}
+    for other in elsewhere:
+        classes |= _read_laboratory(pretrained, runtime, other, on_progress)
     scores = attribute_scores(head.predict(features["test"]), _codes(cells["test"], values), values)
     facts = {
         "model": pretrained.revision,
         "head_sha256": head_digest(pretrained.classifier),
-        "data": splits["test"].name,
+        "data": here,
         "num_train": len(joined["train"]),
         "num_test": len(joined["test"]),
         "f1": scores,
         "agreement": agreement,
-        "reliable": [
-            name
-            for name in values
-            if agreement is not None and scores[name] >= agreement[name] - WITHIN
-        ],
-        "typical": _typical(splits["train"].labels[joined["train"]], cells["train"], values),
+        "reliable": _reliable(scores, agreement),
+        "typical": typical,
+        "consistency": {
+            name: class_consistency(head, typical, *each) for name, each in classes.items()
+        },
     }
     return replace(head, facts=facts, has_stages=True)
+
+
+def _reliable(scores: Mapping[str, float], agreement: Mapping[str, float] | None) -> list[str]:
+    """Return the attributes whose F1 is within WITHIN of the annotators' agreement."""
+    if agreement is None:
+        return []
+    return [name for name, score in scores.items() if score >= agreement[name] - WITHIN]
+
+
+def _read_laboratory(
+    pretrained: PretrainedModel,
+    runtime: Runtime,
+    ref: str,
+    on_progress: Callable[[str, int, int], None],
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Return the features (N, d) and classes (N,) of all cells of a dataset, by its name."""
+    domains = [domain for domain in load_splits(ref) if len(domain)]
+    how, _ = preprocessing_for(pretrained, ref)
+    name = domains[0].name
+    show = partial(on_progress, name)
+    features = [
+        split_features(pretrained, runtime, how, domain, np.arange(len(domain)), show)
+        for domain in domains
+    ]
+    labels = np.concatenate([domain.labels for domain in domains])
+    return {name: (np.concatenate(features), labels)}
 
 
 def _typical(
@@ -141,13 +180,51 @@ def _typical(
     return found
 
 
-def _require_joined(
-    splits: Mapping[str, DomainSplit],
-    joined: Mapping[str, NDArray[np.int64]],
-    table: Table,
-    ref: str,
-) -> None:
-    """Raise ValueError unless enough cells of each split are in the table."""
+def class_consistency(
+    head: AttributeHead,
+    typical: Mapping[str, Mapping[str, Mapping[str, float]]],
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+) -> dict[str, float]:
+    """Return how often cells get the value that their class almost always has.
+
+    It needs no annotated attributes: where nearly all training cells of a class share a value, such
+    as the red granules of eosinophils, cells of that class should get it in any laboratory. For an
+    attribute whose value differs between classes, it shows what is left of it there.
+
+    Args:
+        head: The head.
+        typical: Share of each value among the training cells of each class, see `_typical`.
+        features: Features of the cells (N, d).
+        labels: Class of each cell (N,), named by people.
+
+    Returns:
+        Share of such cells by attribute, as a mean over classes. Classes of fewer than
+        FEWEST_OF_CLASS cells do not count; attributes without any class are left out.
+    """
+    predicted = {name: each.argmax(1) for name, each in head.predict(features).items()}
+    shares: dict[str, list[float]] = {}
+    for label in np.unique(labels[labels != UNLABELED]).tolist():
+        rows = labels == label
+        if rows.sum() < FEWEST_OF_CLASS:
+            continue
+        for name, of_values in typical.get(NAMES[label], {}).items():
+            value = max(of_values, key=of_values.__getitem__)
+            if of_values[value] >= ALMOST_ALWAYS:
+                is_typical = predicted[name][rows] == head.values[name].index(value)
+                shares.setdefault(name, []).append(float(is_typical.mean()))
+    return {name: round(sum(each) / len(each), 3) for name, each in shares.items()}
+
+
+def _join_splits(
+    splits: Mapping[str, DomainSplit], table: Table, ref: str, limit: int
+) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of each split that are in the table.
+
+    Raises:
+        ValueError: If they are too few.
+    """
+    joined = {split: _join(domain, table, limit) for split, domain in splits.items()}
     for split, rows in joined.items():
         if len(rows) < FEWEST_CELLS:
             names = [PurePosixPath(each).name for each in splits[split].image_ids]
@@ -156,6 +233,7 @@ def _require_joined(
                 f"{FEWEST_CELLS} are needed; its images are named like {shorten_list(names, 3)}, "
                 f"the table's like {shorten_list(sorted(table), 3)}"
             )
+    return joined
 
 
 def attribute_scores(

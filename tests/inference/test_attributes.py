@@ -4,14 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from hf_wbc.cli.main import main
 from hf_wbc.inference import attributes as module
-from hf_wbc.inference.attributes import read_attributes, train_attributes
+from hf_wbc.inference.attributes import class_consistency, read_attributes, train_attributes
 from hf_wbc.models.attribute_head import AttributeHead
 from hf_wbc.models.stage_features import num_stage_features
 from hf_wbc.shipped import shipped
+from hf_wbc.taxonomy import NAMES
 
 TOY = str(shipped("spaces/wbc/toy_model"))
 HEADER = "img_name,label,granularity,cell_size\n"
@@ -38,15 +41,22 @@ def write_table(path: Path, lab: str) -> Path:
 
 
 def test_head_is_trained_scored_and_saved_with_model(
-    lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lab: str,
+    make_domain: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(module, "FEWEST_CELLS", 10)
+    monkeypatch.setattr(module, "FEWEST_CELLS", 3)
+    monkeypatch.setattr(module, "FEWEST_OF_CLASS", 3)
+    other = str(make_domain(tmp_path / "other", name="other", num_per_class=3, seed=5))
     table = write_table(tmp_path / "attributes.csv", lab)
     out = tmp_path / "model"
     out.mkdir()
     words = ["attributes", TOY, lab, "--table", str(table), "--second", str(table)]
-    assert main([*words, "--out", str(out)]) == 0
+    assert main([*words, "--out", str(out), "--elsewhere", other]) == 0
     said = capsys.readouterr().out
+    assert "other" in said and "nearly all of their class" in said
     assert "granularity" in said and "mean F1" in said
     classifier = module.load_trained(TOY).classifier
     width = num_stage_features(classifier, 32)
@@ -58,8 +68,28 @@ def test_head_is_trained_scored_and_saved_with_model(
     )
     assert head.facts["agreement"] == {"granularity": 1.0, "cell_size": 1.0}
     assert 0 < head.facts["f1"]["cell_size"] <= 1
+    consistency = head.facts["consistency"]
+    assert list(consistency) == ["lab", "other"]
+    assert all(0 < share <= 1 for share in consistency["lab"].values())
+    assert list(consistency["other"]) == ["granularity", "cell_size"]
     for name in head.values:
         assert (name in head.reliable) == (head.facts["f1"][name] >= 0.95)
+
+
+def test_consistency_is_share_of_cells_with_value_of_their_class() -> None:
+    values = {"granules": ("no", "yes"), "size": ("big", "small")}
+    head = AttributeHead(
+        values, torch.tensor([[0.0], [1.0], [0.0], [1.0]]), torch.zeros(4), {}
+    )  # positive features: granules and small
+    features = np.array([[1.0]] * 15 + [[-1.0]] * 5 + [[1.0]] * 12 + [[-1.0]] * 9, np.float32)
+    labels = np.array([0] * 20 + [1] * 12 + [2] * 9)
+    typical = {
+        NAMES[0]: {"granules": {"no": 0.02, "yes": 0.98}, "size": {"big": 0.5, "small": 0.5}},
+        NAMES[1]: {"granules": {"no": 0.95, "yes": 0.05}, "size": {"big": 0.1, "small": 0.9}},
+        NAMES[2]: {"granules": {"no": 0.0, "yes": 1.0}, "size": {"big": 0.0, "small": 1.0}},
+    }
+    found = class_consistency(head, typical, features, labels)
+    assert found == {"granules": (15 / 20 + 0) / 2, "size": 1.0}  # nine cells are too few
 
 
 @pytest.mark.parametrize("lacks", ["column", "values"])
