@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.dataset import DomainSplit, load_split, load_splits
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
-from hf_wbc.engine.forward import Runtime
 from hf_wbc.inference.gallery import head_digest
 from hf_wbc.inference.runtime import split_features
 from hf_wbc.inference.select_runtime import choose_runtime
@@ -98,22 +97,19 @@ def train_attributes(
     if not (values := _values(cells["train"])):
         raise ValueError("no attribute has two values among the training cells; nothing to learn")
     agreement = None if again is None else _agreement(table, again, values)
+    others = [[each for each in load_splits(other) if len(each)] for other in elsewhere]
     pretrained = load_trained(model)
-    pretrained.classifier.eval()
-    choice = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch")
-    runtime = replace(choice.runtime, features=partial(stage_features, pretrained.classifier))
-    features = {}
-    how, _ = preprocessing_for(pretrained, ref)
-    for split, rows in joined.items():
-        show = partial(on_progress, split)
-        features[split] = split_features(pretrained, runtime, how, splits[split], rows, show)
-    head = fit_attributes(features["train"], _codes(cells["train"], values), values)
+    parts = [(splits[split], rows) for split, rows in joined.items()]
+    train, test = _read_features(pretrained, ref, parts, on_progress)
+    head = fit_attributes(train, _codes(cells["train"], values), values)
     typical = _typical(splits["train"].labels[joined["train"]], cells["train"], values)
     here = splits["test"].name
-    classes = {here: (features["test"], splits["test"].labels[joined["test"]])}
-    for other in elsewhere:
-        classes |= _read_laboratory(pretrained, runtime, other, on_progress)
-    scores = attribute_scores(head.predict(features["test"]), _codes(cells["test"], values), values)
+    classes = {here: (test, splits["test"].labels[joined["test"]])}
+    for other, domains in zip(elsewhere, others, strict=True):
+        parts = [(domain, np.arange(len(domain))) for domain in domains]
+        found = np.concatenate(_read_features(pretrained, other, parts, on_progress))
+        classes[domains[0].name] = found, np.concatenate([domain.labels for domain in domains])
+    scores = attribute_scores(head.predict(test), _codes(cells["test"], values), values)
     facts = {
         "model": pretrained.revision,
         "head_sha256": head_digest(pretrained.classifier),
@@ -138,23 +134,24 @@ def _reliable(scores: Mapping[str, float], agreement: Mapping[str, float] | None
     return [name for name, score in scores.items() if score >= agreement[name] - WITHIN]
 
 
-def _read_laboratory(
+def _read_features(
     pretrained: PretrainedModel,
-    runtime: Runtime,
     ref: str,
+    parts: Sequence[tuple[DomainSplit, NDArray[np.int64]]],
     on_progress: Callable[[str, int, int], None],
-) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Return the features (N, d) and classes (N,) of all cells of a dataset, by its name."""
-    domains = [domain for domain in load_splits(ref) if len(domain)]
+) -> list[NDArray[np.float32]]:
+    """Return the features (N, d) of all stages for N rows of each part of a dataset."""
+    pretrained.classifier.eval()
+    choice = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch")
+    runtime = replace(choice.runtime, features=partial(stage_features, pretrained.classifier))
     how, _ = preprocessing_for(pretrained, ref)
-    name = domains[0].name
-    show = partial(on_progress, name)
-    features = [
-        split_features(pretrained, runtime, how, domain, np.arange(len(domain)), show)
-        for domain in domains
-    ]
-    labels = np.concatenate([domain.labels for domain in domains])
-    return {name: (np.concatenate(features), labels)}
+    return [
+        split_features(
+            pretrained, runtime, how, domain, rows,
+            partial(on_progress, f"{domain.name} {domain.split}"),
+        )
+        for domain, rows in parts
+    ]  # fmt: skip
 
 
 def _typical(
