@@ -9,6 +9,7 @@ The backend is torchvision, because a saved processor does not store its backend
 Pillow's resize occasionally differs by one gray level.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 
 from hf_wbc.models.processor_checks import (
     Channels,
-    ProcessImage,
     check_fields,
     check_steps,
+    check_unpadded,
     measure_normalization,
     measure_side,
 )
@@ -118,6 +119,7 @@ def _reduce(processor: Any, folder: Path) -> Preprocessing:
             f"{', '.join(_INTERPOLATIONS)}; choose another"
         )
     side = measure_side(partial(_values, processor), folder)
+    check_unpadded(partial(_values, processor), folder)
     only_values = partial(_values, processor, do_resize=False, do_center_crop=False)
     measured = measure_normalization(only_values, side, folder)
     stated = (processor.image_mean, processor.image_std) if processor.do_normalize else (0.0, 1.0)
@@ -161,8 +163,10 @@ def _timm_preprocessing(config: Any, folder: Path) -> Preprocessing:
             f"timm's input {height} x {width}, {interpolation}, is not a square with one "
             f"of {', '.join(_INTERPOLATIONS)}; choose another model"
         )
-    transform = _timm_transform(config, file)
-    measured = measure_normalization(transform, height, folder)
+    steps = _timm_steps(config, file)
+    check_unpadded(partial(_apply, steps), folder)
+    only_values = [step for step in steps if not _is_geometric(step)]
+    measured = measure_normalization(partial(_apply, only_values), height, folder)
     stated = config.get("mean", measured[0]), config.get("std", measured[1])
     return Preprocessing(height, _INTERPOLATIONS[str(interpolation)], *_as_stated(measured, stated))
 
@@ -171,29 +175,30 @@ def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _timm_transform(config: dict[str, Any], file: Path) -> ProcessImage:
-    """Return timm's transform at the end of its resizing and cropping."""
-    from PIL import Image
+def _timm_steps(config: dict[str, Any], file: Path) -> Sequence[Any]:
+    """Return the steps of timm's transform of a checkpoint."""
     from timm.data import create_transform, resolve_data_config
 
     try:
         facts = resolve_data_config(pretrained_cfg=config, model=None)
-        steps = create_transform(**facts, is_training=False).transforms
+        steps: Sequence[Any] = create_transform(**facts, is_training=False).transforms
     except MemoryError:
         raise
     except Exception as error:  # timm raises any type for fields that it cannot use
         detail = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{file}: pretrained_cfg cannot be used ({detail})") from error
-    values = [step for step in steps if not _is_geometric(step)]
+    return steps
 
-    def process(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        found: Any = Image.fromarray(image)
-        for step in values:
-            found = step(found)
-        made: NDArray[np.float64] = found.double().numpy()
-        return made
 
-    return process
+def _apply(steps: Sequence[Any], image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return what timm's steps make of an image (H, W, 3)."""
+    from PIL import Image
+
+    found: Any = Image.fromarray(image)
+    for step in steps:
+        found = step(found)
+    made: NDArray[np.float64] = found.double().numpy()
+    return made
 
 
 def _is_geometric(step: Any) -> bool:

@@ -29,6 +29,8 @@ _NEEDED_BY = {
 _TEXTS = frozenset({"image_processor_type", "feature_extractor_type", "processor_class"})
 _TOLERANCE = 1e-4
 """Largest difference of a value from the affine map that was measured, relative to its range."""
+_PLANE_TOLERANCE = 0.03
+"""Largest difference of a resized ramp from a plane, relative to its range."""
 _CHOOSE = "choose another model"
 
 Channels = tuple[float, float, float]
@@ -128,6 +130,31 @@ def measure_side(process: ProcessImage, folder: Path) -> int:
     if _call(process, _noise(200, seed=0), folder).shape != shape:
         raise ValueError(f"{folder}: its image processor does not resize images; {_CHOOSE}")
     return int(height)
+
+
+def check_unpadded(process: ProcessImage, folder: Path) -> None:
+    """Check that the image fills the model's input: a ramp of gray has to stay a plane.
+
+    Args:
+        process: The whole processor; it may crop.
+        folder: The checkpoint, for error messages.
+
+    Raises:
+        ValueError: If the processor adds a border, of a color or of mirrored pixels.
+    """
+    x, y = np.meshgrid(*[np.linspace(0, 85, 320)] * 2)
+    image = np.repeat(np.rint(x + 2 * y).astype(np.uint8)[..., None], 3, axis=2)
+    found = _call(process, image, folder)
+    _, height, width = found.shape
+    rows, columns = np.mgrid[:height, :width]
+    plane = np.stack([columns.ravel(), rows.ravel(), np.ones(height * width)], axis=1)
+    values = found.reshape(3, -1).T
+    fitted, *_ = np.linalg.lstsq(plane, values, rcond=None)
+    if np.abs(plane @ fitted - values).max() > _PLANE_TOLERANCE * np.ptp(values):
+        raise ValueError(
+            f"{folder}: its image processor pads images (do_pad, pad_size or size_divisor), and "
+            f"the cell has to fill the model's input here; {_CHOOSE}"
+        )
 
 
 def measure_normalization(

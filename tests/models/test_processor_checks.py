@@ -46,6 +46,8 @@ REFUSED = {
     ),
 }
 
+SQUARE_96 = {"height": 96, "width": 96}
+
 
 def write(folder: Path, family: str, name: str, **changes: Any) -> Path:
     """Write a checkpoint without weights."""
@@ -87,7 +89,11 @@ def test_pixels_match_checkpoints_own_processor(family: str, tmp_path: Path) -> 
     [
         ("efficientnet", "EfficientNetImageProcessor", {"include_top": False}),
         ("efficientnet", "EfficientNetImageProcessor", {"rescale_offset": True}),
-        ("mobilevit", "MobileViTImageProcessor", {"do_flip_channel_order": False}),
+        (
+            "mobilevit",
+            "MobileViTImageProcessor",
+            {"do_flip_channel_order": False, "size": {"shortest_edge": 288}},
+        ),
         ("vit", "ViTImageProcessor", {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.4, 0.3]}),
         ("vit", "ViTImageProcessor", {"do_normalize": False}),
     ],
@@ -103,6 +109,39 @@ def test_unsupported_value_changes_are_refused(family: str, tmp_path: Path) -> N
     name, changes, message = REFUSED[family]
     with pytest.raises(ValueError, match=message):
         read_preprocessing(write(tmp_path, family, name, **changes))
+
+
+PADS = {
+    "to a larger size": ("Sam", {"size": {"longest_edge": 64}, "pad_size": SQUARE_96}),
+    "by less than a tenth": ("Sam", {"size": {"longest_edge": 90}, "pad_size": SQUARE_96}),
+    "to a crop larger than the image": ("CLIP", {"size": {"shortest_edge": 64}, "crop_size": 96}),
+    "with mirrored pixels": ("ZoeDepth", {"size": SQUARE_96, "ensure_multiple_of": 1}),
+    "without saying do_pad": ("EfficientNet", {"size": {"height": 64, "width": 64}, "crop_size": SQUARE_96,
+                                "do_center_crop": True}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", PADS)
+def test_processor_that_pads_is_refused_with_that_reason(how: str, tmp_path: Path) -> None:
+    name, changes = PADS[how]
+    folder = write(tmp_path, "vit", f"{name}ImageProcessor", **changes)
+    with pytest.raises(ValueError, match="pads images"):
+        read_preprocessing(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("Sam", {"size": {"longest_edge": 96}, "pad_size": SQUARE_96}),
+        ("Vilt", {"size": {"shortest_edge": 96}}),
+        ("Janus", {"size": SQUARE_96}),
+        ("ConvNext", {"size": {"shortest_edge": 96}}),
+    ],
+)
+def test_padding_that_leaves_a_square_unchanged_is_accepted(
+    name: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    assert read_preprocessing(write(tmp_path, "vit", f"{name}ImageProcessor", **changes)).size == 96
 
 
 @pytest.mark.parametrize("step", ["do_equalize", "do_crop_margin", "do_grayscale"])
@@ -216,6 +255,7 @@ def test_checkpoint_saved_by_timm_loads(saved_by_timm: Path) -> None:
         ({"pretrained_cfg": {"input_size": None}}, "input_size is None"),
         ({"pretrained_cfg": {"input_size": [1, 160, 160]}}, r"must be \[3, height, width\]"),
         ({"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}}, "more than the 200,000 of any"),
+        ({"pretrained_cfg": {"crop_mode": "border", "crop_pct": 1.5}}, "pads images"),
         ({"pretrained_cfg": {"interpolation": None}}, "is not a square with one"),
         ({"pretrained_cfg": {"interpolation": ["bicubic"]}}, "is not a square with one"),
         ({"model_args": "num_classes"}, "model_args is 'num_classes'"),
