@@ -116,9 +116,11 @@ PADS = {
     "by less than a tenth": ("Sam", {"size": {"longest_edge": 90}, "pad_size": SQUARE_96}),
     "to a crop larger than the image": ("CLIP", {"size": {"shortest_edge": 64}, "crop_size": 96}),
     "with mirrored pixels": ("ZoeDepth", {"size": SQUARE_96, "ensure_multiple_of": 1}),
-    "without saying do_pad": ("EfficientNet", {"size": {"height": 64, "width": 64}, "crop_size": SQUARE_96,
-                                "do_center_crop": True}),
-}  # fmt: skip
+    "without saying do_pad": (
+        "EfficientNet",
+        {"size": {"height": 64, "width": 64}, "crop_size": SQUARE_96, "do_center_crop": True},
+    ),
+}
 
 
 @pytest.mark.parametrize("how", PADS)
