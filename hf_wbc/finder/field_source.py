@@ -86,9 +86,12 @@ def open_field(
         facts = path.stat()
         if not S_ISREG(facts.st_mode):
             raise ImageFault(f"{name}: not a file")
+        is_whole_slide = is_slide(path)
+        if not is_whole_slide and facts.st_size <= MAX_FIELD_BYTES:
+            data = path.read_bytes()
     except OSError as error:
         raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error
-    if is_slide(path):
+    if is_whole_slide:
         with open_slide(path, name, max_gigapixels) as slide:
             yield FieldSource(
                 name, slide.height, slide.width, slide.read, slide.um_per_px, slide.digest, True
@@ -96,7 +99,7 @@ def open_field(
         return
     if facts.st_size > MAX_FIELD_BYTES:
         raise ImageFault(_too_large(name, f"{facts.st_size:,} bytes"))
-    yield decode_field(path.read_bytes(), name)
+    yield decode_field(data, name)
 
 
 def decode_field(data: bytes, name: str) -> FieldSource:

@@ -312,7 +312,11 @@ def _block_size(source: ImageSource, number: int) -> int:
 
 
 def _is_done(path: Path) -> bool:
-    return path.exists() and bool(json.loads(pq.read_schema(path).metadata[b"part"])["answered"])
+    """Return whether a block was predicted and written completely."""
+    try:
+        return bool(json.loads(pq.read_schema(path).metadata[b"part"])["answered"])
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
 
 
 def bf16_degradation(

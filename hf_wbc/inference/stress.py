@@ -305,7 +305,7 @@ def _predict_blocks(test: StressTest, folder: Path, report: Report) -> NDArray[n
     num = len(test.rows)
     starts = list(range(0, num, BLOCK))
     paths = {start: folder / f"{start:07}.npy" for start in starts}
-    todo = [start for start in starts if not paths[start].exists()]
+    todo = [start for start in starts if not _is_whole(paths[start])]
     rows = [test.rows[start : start + BLOCK] for start in todo]
     done = num - sum(map(len, rows))
     report(done, num)
@@ -320,6 +320,15 @@ def _predict_blocks(test: StressTest, folder: Path, report: Report) -> NDArray[n
         done += len(ids)
         report(done, num)
     return np.concatenate([np.load(paths[start], allow_pickle=False) for start in starts], 1)
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a block was written completely."""
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (EOFError, FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _record(

@@ -5,6 +5,8 @@ of cells are saved as they are computed, so that the same call resumes after an 
 second call computes nothing.
 """
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -255,7 +257,10 @@ def _embed(
     skip_bad: bool,
     on_progress: Report,
 ) -> _Embedded:
-    """Embed all images of a source, block by block, keeping finished blocks."""
+    """Embed all images of a source, block by block, keeping finished blocks.
+
+    Blocks with faults are read again: an extra may have been installed, or a disk be back.
+    """
     identity = {
         "listing": source.fingerprint, "revision": model.revision, "block": BLOCK,
         "runtime": [choice.runtime.name, choice.runtime.version, choice.runtime.precision],
@@ -264,7 +269,7 @@ def _embed(
     folder = cache / digest(with_arithmetic(identity))
     folder.mkdir(parents=True, exist_ok=True)
     total = num_blocks(source.num_images)
-    todo = [number for number in range(total) if not _path(folder, number).exists()]
+    todo = [number for number in range(total) if not _is_whole(_path(folder, number))]
     on_progress(min((total - len(todo)) * BLOCK, source.num_images), source.num_images)
     device = model.classifier.head.weight.device
     for number, block in zip(todo, source.read(todo), strict=True):
@@ -281,6 +286,15 @@ def _embed(
             )
         on_progress(min((number + 1) * BLOCK, source.num_images), source.num_images)
     return _collect(folder, total, skip_bad)
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a block was written completely and has no faults."""
+    try:
+        with np.load(path, allow_pickle=False) as part:
+            return not {name: part[name] for name in part.files}["faults"].size
+    except (EOFError, FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def _collect(folder: Path, total: int, skip_bad: bool) -> _Embedded:

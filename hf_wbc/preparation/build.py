@@ -42,7 +42,7 @@ from hf_wbc.preparation.work_folder import (
     lock_work_folder,
     report_full_disk,
 )
-from hf_wbc.records import digest, write_json
+from hf_wbc.records import digest, remove, write_json
 from hf_wbc.taxonomy import NAMES
 from hf_wbc.text import shorten_list
 
@@ -50,6 +50,7 @@ FORMAT = 1
 """Increased whenever a new version of this code would write different rows."""
 _NOT_IN_PLAN = ("title", "homepage", "citation", "description", "notes", "walk")
 """Fields of a source that affect no row: texts, and code whose effect is in the entries."""
+_SCAN = "scan.npz"
 _PNG_SHARE = 0.5
 """Upper bound of the size of a stained cell's PNG, relative to its raw pixels."""
 
@@ -121,7 +122,11 @@ def prepare(
         folder = work.build({**plan, **_versions()})
         with WorkerPool(min(num_proc, -(-len(entries.used) // BATCH)), opened) as workers:
             scanned = _scan_once(workers, entries, folder, on_progress)
-            selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
+            try:
+                selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
+            except ValueError:
+                remove(folder / _SCAN)  # what is wrong may be so today only
+                raise
             selection = replace(selection, bad={**selection.bad, **unreadable})
             build = _decide(source, entries, selection, scanned, seed, on_progress)
             written = _write(workers, build, scanned, folder, on_progress)
@@ -216,7 +221,7 @@ def _versions() -> dict[str, str]:
 def _scan_once(
     workers: WorkerPool, entries: EntryList, folder: Path, on_progress: ProgressCallback
 ) -> Scan:
-    path = folder / "scan.npz"
+    path = folder / _SCAN
     if not path.exists():
         scan(workers, entries.used, on_progress).save(path)
     return Scan.load(path)

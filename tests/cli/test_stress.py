@@ -133,3 +133,13 @@ def test_cells_are_spread_over_classes() -> None:
     labels = np.repeat([3, -1, 0], [60, 10, 40])
     rows = stress_module._choose_cells(labels, 20)
     assert np.bincount(labels[rows]).tolist() == [8, 0, 0, 12]
+
+
+@pytest.mark.parametrize("kept", [0, 20, 200])
+def test_damaged_blocks_are_computed_again(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "0000000.npy"
+    assert not stress_module._is_whole(path)
+    np.save(path, np.zeros((3, 8, 11), np.float32))
+    assert stress_module._is_whole(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert not stress_module._is_whole(path)

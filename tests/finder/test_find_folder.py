@@ -14,7 +14,8 @@ from PIL import Image
 from scipy import ndimage
 from support.fields import UM_PER_PX, draw_field
 
-from hf_wbc.finder.field_source import list_fields
+from hf_wbc.data.image_io import ImageFault
+from hf_wbc.finder.field_source import list_fields, open_field
 from hf_wbc.finder.find_folder import FindOptions, find_to_folder
 
 CELLS = ((14.0, 16.0), (45.0, 26.0))
@@ -149,6 +150,19 @@ def test_bad_fields_are_reported_and_can_be_skipped(fields, tmp_path):
     assert any("note.txt" in note for note in result.notes)
     facts = json.loads((tmp_path / "out/find.json").read_text())
     assert facts["num_cells"] == 2
+
+
+def test_field_that_nobody_may_read_is_named(tmp_path, monkeypatch):
+    for name in ("a.png", "b.tif"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for name in ("a.png", "b.tif"):
+        with pytest.raises(ImageFault, match=rf"{name}: cannot be read \(Permission denied\)"):
+            open_field(tmp_path, name).__enter__()
 
 
 def test_gigapixel_field_is_refused_before_decoding(tmp_path):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hf_wbc.data import image_blocks
+from hf_wbc.data.image_io import ImageFault
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.labeling.pool import (
     Pool,
@@ -53,6 +55,25 @@ def test_folder_is_embedded_once(model: str, cells: Path, tmp_path: Path) -> Non
     assert calls == [(12, 12)] and (first.features == second.features).all()
     assert first.features.shape[0] == len(first) == 12 and first.appearance.shape == (12, 7)
     assert np.isfinite(first.features).all()
+
+
+@pytest.mark.parametrize("damage", ["a fault", "cut", "empty"])
+def test_faults_that_pass_and_damaged_blocks_do_not_stay(
+    model: str, cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    if damage == "a fault":
+        with monkeypatch.context() as broken, pytest.raises(ValueError, match="12 of 12 images"):
+            broken.setattr(image_blocks, "decode_rgb", _fail)
+            opened(model, cells, tmp_path)
+    else:
+        opened(model, cells, tmp_path)
+        (block,) = tmp_path.rglob("*.npz")
+        block.write_bytes(block.read_bytes()[: 2000 if damage == "cut" else 0])
+    assert len(opened(model, cells, tmp_path)) == 12
+
+
+def _fail(data: bytes, name: str) -> None:
+    raise ImageFault(f"{name}: needs an extra")
 
 
 def test_class_folders_provide_labels(model: str, cells: Path, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from datasets import load_dataset
 from PIL import Image
 
 import dataset_scripts
+from hf_wbc.data.image_io import ImageFault
 from hf_wbc.data.schema import PROVENANCE
-from hf_wbc.preparation import work_folder
+from hf_wbc.preparation import scan, work_folder
 from hf_wbc.preparation.build import prepare
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.records import read_json
@@ -76,6 +77,21 @@ def test_every_bad_image_is_named_and_nothing_is_left(
         assert line.strip().startswith(f"{name[:2]}/{name}: ") and what in line
         assert "--skip-bad" in line
     assert_nothing_left(tmp_path / "out")
+
+
+def test_faults_that_pass_are_not_kept(
+    lab: Lab, write: Write, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, out = write(files), tmp_path / "out"
+    out.with_name("out.partial").mkdir()  # of an interrupted build, so a mistake deletes nothing
+
+    def fail(*_: object) -> None:
+        raise ImageFault("EO/EO_00.png: needs an extra")
+
+    with monkeypatch.context() as broken, pytest.raises(ValueError, match="25 of 25 images are"):
+        broken.setattr(scan, "decode_rgb", fail)
+        prepare(lab(), archive, out, num_proc=1)
+    assert prepare(lab(), archive, out, num_proc=1) == out
 
 
 def test_skip_bad_continues_and_card_lists_bad_images(
