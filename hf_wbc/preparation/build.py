@@ -7,7 +7,8 @@ The resulting bytes depend neither on interruptions nor on the number of process
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -122,11 +123,8 @@ def prepare(
         folder = work.build({**plan, **_versions()})
         with WorkerPool(min(num_proc, -(-len(entries.used) // BATCH)), opened) as workers:
             scanned = _scan_once(workers, entries, folder, on_progress)
-            try:
+            with _forget_scan_of_faults(folder):
                 selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
-            except ValueError:
-                remove(folder / _SCAN)  # what is wrong may be so today only
-                raise
             selection = replace(selection, bad={**selection.bad, **unreadable})
             build = _decide(source, entries, selection, scanned, seed, on_progress)
             written = _write(workers, build, scanned, folder, on_progress)
@@ -225,6 +223,16 @@ def _scan_once(
     if not path.exists():
         scan(workers, entries.used, on_progress).save(path)
     return Scan.load(path)
+
+
+@contextmanager
+def _forget_scan_of_faults(folder: Path) -> Iterator[None]:
+    """Delete the scan after a ValueError: an extra may be missing, or a disk fail today only."""
+    try:
+        yield
+    except ValueError:
+        remove(folder / _SCAN)
+        raise
 
 
 def _decide(
