@@ -144,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_program() -> NoReturn:
     """Run the command of this process's arguments, and end the process with its status."""
+    open_closed_streams()
     try:
         status = main()
     except SystemExit as error:
@@ -154,6 +155,21 @@ def run_program() -> NoReturn:
         sys.excepthook(*sys.exc_info())
         status = 1
     end_process(status)
+
+
+def open_closed_streams() -> None:
+    """Open those of stdin, stdout and stderr that the caller has closed, as some daemons do.
+
+    Otherwise the next file that is opened would take their place, and get what libraries print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            assert opened == number
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115, PTH123
 
 
 def print_any_text() -> None:

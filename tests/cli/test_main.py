@@ -42,6 +42,26 @@ def test_closed_output_pipe_ends_program_quietly(buffering: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams_are_no_error_and_children_inherit_them(
+    tmp_path: Path, closed: str
+) -> None:
+    code = (
+        "import subprocess, sys; from hf_wbc.cli import main\n"
+        "def command():\n"
+        " print('said'); print('said', file=sys.stderr); sys.stdin.isatty()\n"
+        " wrong = 'import os; [os.fstat(each) for each in (0, 1, 2)]'\n"
+        " with open('out', 'w') as out: subprocess.run([sys.executable, '-c', wrong], check=True)\n"
+        " sys.argv = ['hf-wbc', '--help']\n"
+        "main.open_closed_streams(); command(); main.run_program()"
+    )
+    words = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code]
+    assert subprocess.run(words, cwd=tmp_path, stdout=subprocess.DEVNULL).returncode == 0
+    assert (tmp_path / "out").read_bytes() == b""
+
+
 def test_unrelated_broken_pipe_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
