@@ -9,8 +9,8 @@ the mapping file or from a pattern in the image paths.
 """
 
 import json
-import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -72,6 +72,7 @@ def read_mapping(path: Path) -> OwnMapping:
         raw = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_object)
         if not isinstance(raw, dict):
             raise ValueError("it is not a JSON object, { ... }")
+        _require_text(raw)
         return _mapping(raw)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text; save it as JSON in UTF-8") from error
@@ -79,6 +80,8 @@ def read_mapping(path: Path) -> OwnMapping:
         raise ValueError(
             f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply to be a mapping") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -131,6 +134,14 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
     if mapping.group is not None and re.compile(mapping.group).groups != 1:
         raise ValueError(f"group is {mapping.group!r}; put one pair of ( ) around the group")
     return mapping
+
+
+def _require_text(raw: dict[str, Any]) -> None:
+    """Raise ValueError for half of a pair of surrogates, which no file can hold."""
+    text = json.dumps(raw, ensure_ascii=False)
+    if bad := re.search("[\ud800-\udfff]", text):
+        place = text[max(0, bad.start() - 20) : bad.start()]
+        raise ValueError(f"after {place!r}, {bad[0]!r} is no character; write the text itself")
 
 
 def _check_keys(raw: dict[str, Any]) -> None:
@@ -189,7 +200,11 @@ def _size(size: list[Any]) -> tuple[int, int]:
 def _scale(value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value <= sys.float_info.max  # an integer can be larger
+    ):
         raise ValueError(
             f"um_per_px is {value!r}; write um per pixel as a number such as 0.1, or null when the "
             "cell fills the frame and the scale is unknown"
@@ -226,6 +241,8 @@ def _classes(value: object) -> dict[str, str | None]:
 
 def read_groups(path: Path) -> dict[str, str]:
     """Read groups by path or file name; ValueError if an image is listed twice."""
+    if not path.is_file():  # such as /dev/zero, which has no end
+        raise ValueError(f"groups is {path}, which is not a file; give a CSV table")
     data = path.read_bytes()
     titles = data.partition(b"\n")[0].decode("utf-8-sig", "replace").split(",")
     column = "path" if "path" in [title.strip() for title in titles] else "image_id"

@@ -73,9 +73,13 @@ def check_labels(publication: Publication) -> None:
 
     if "config.json" not in publication.files:
         raise ValueError("a model needs a config.json; give the model folder of a finished run")
-    config = json.loads(read_bytes(publication.files["config.json"]))
-    labels = config.get("id2label") or {}
-    require_labels("config.json", tuple(labels[key] for key in sorted(labels, key=int)))
+    try:
+        config = json.loads(read_bytes(publication.files["config.json"]))
+        labels = config.get("id2label") or {}
+        names = tuple(labels[key] for key in sorted(labels, key=int))
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"config.json is damaged ({error}); write the model again") from error
+    require_labels("config.json", names)
 
 
 def _check_names(publication: Publication) -> None:
@@ -174,7 +178,7 @@ def _damaged(files: Mapping[str, Path | bytes]) -> Iterator[str]:
         try:
             header = json.loads(read_bytes(file, 8 + length)[8:]) if length < 100_000_000 else {}
             end = max(v["data_offsets"][1] for k, v in header.items() if k != "__metadata__")
-        except (ValueError, KeyError, TypeError):
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
             yield path
         else:
             if total_size(file) != 8 + length + end:

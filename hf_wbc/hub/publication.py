@@ -206,7 +206,7 @@ class Manifest:
             values = json.loads(data)
             files = {str(path): str(digest) for path, digest in values["files"].items()}
             return cls(str(values["kind"]), files, str(values.get("subject", "")))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{MANIFEST} of {name} is damaged ({error}); delete it there, and publish again"
             ) from error

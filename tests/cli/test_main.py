@@ -45,9 +45,7 @@ def test_closed_output_pipe_ends_program_quietly(buffering: str) -> None:
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
-def test_closed_streams_are_no_error_and_children_inherit_them(
-    tmp_path: Path, closed: str
-) -> None:
+def test_closed_streams_are_no_error_and_children_inherit_them(tmp_path: Path, closed: str) -> None:
     code = (
         "import subprocess, sys; from hf_wbc.cli import main\n"
         "def command():\n"

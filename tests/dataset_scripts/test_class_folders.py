@@ -93,6 +93,8 @@ def test_old_spelling_of_license_is_accepted(tmp_path: Path) -> None:
         ({"um_per_px": 0}, "um_per_px is 0;"),
         ({"um_per_px": True}, "um_per_px is True;"),
         ({"um_per_px": float("nan")}, "um_per_px is nan;"),
+        ({"um_per_px": 10**400}, "um_per_px is 10"),
+        ({"notes": ["a\ud800"]}, "is no character"),
         ({"name": "My Lab"}, "name is 'My Lab'; use lowercase letters"),
         ({"name": "acevedo_20"}, "name is 'acevedo_20', which is another source"),
         ({"title": 3}, "title is 3; write a text in quotes"),
@@ -121,6 +123,7 @@ def test_invalid_mapping_error_names_file_and_key(
         (b'{"name": "a",}', "is not JSON: line 1, column 1"),
         (b"\xff\xfe{\x00}\x00", "is not UTF-8 text; save it"),
         (b'["name"]', "it is not a JSON object"),
+        (b"[" * 10**5, "nested too deeply"),
         (b'{"classes": {"a": "basophil", "a": "monocyte"}}', "the key 'a' occurs twice"),
     ],
 )
@@ -129,6 +132,12 @@ def test_invalid_mapping_file_is_an_error(tmp_path: Path, data: bytes, message: 
     path.write_bytes(data)
     with pytest.raises(ValueError, match=message):
         dataset_scripts.load("class_folders", mapping=path)
+
+
+@pytest.mark.parametrize("groups", ["/dev/zero", "nowhere.csv", "."])
+def test_groups_that_are_no_file_are_an_error(tmp_path: Path, groups: str) -> None:
+    with pytest.raises(ValueError, match="is not a file"):
+        configure(tmp_path, groups=groups)
 
 
 def test_mapping_is_required() -> None:

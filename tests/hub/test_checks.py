@@ -11,7 +11,7 @@ from support.hub_publications import MODEL, small
 from support.hub_server import LoopbackHub
 
 from hf_wbc.hub.checks import check_publication
-from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publication import Manifest, Publication
 from hf_wbc.hub.publish import publish
 from hf_wbc.taxonomy import NAMES
 
@@ -65,6 +65,17 @@ def test_truncated_weights_are_refused() -> None:
     model = {"config_json": config(), "model_safetensors": weights()[:-3]}
     with pytest.raises(ValueError, match=r"1 damaged weights: model\.safetensors"):
         check_publication(small("model", **model))
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"5", b'{"id2label": {"x": "y"}}', b"[" * 10**5])
+def test_damaged_config_and_headers_are_named(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        check_publication(small("model", config_json=text, model_safetensors=weights()))
+    header = len(text).to_bytes(8, "little") + text
+    with pytest.raises(ValueError, match=r"1 damaged weights: model\.safetensors"):
+        check_publication(small("model", config_json=config(), model_safetensors=header))
+    with pytest.raises(ValueError, match=r"is damaged"):
+        Manifest.from_bytes(text, "org/name")
 
 
 def test_images_with_metadata_are_refused(tmp_path: Path) -> None:
