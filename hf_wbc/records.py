@@ -163,6 +163,22 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def require_own_folder(out: Path, record: str, command: str) -> None:
+    """Check that a folder may be replaced: it is absent, empty, or was written by the same command.
+
+    Args:
+        out: The folder.
+        record: File that the command always writes there.
+        command: The command, for the message.
+
+    Raises:
+        ValueError: If it holds anything else.
+    """
+    is_empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not is_empty and not (out / record).is_file():
+        raise ValueError(f"{out} was not created by `{command}`; choose another folder")
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write indented JSON atomically."""
     with atomic_replace(path) as temporary:

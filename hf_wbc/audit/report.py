@@ -22,7 +22,7 @@ from hf_wbc.data.schema import SPLITS
 from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.plots.html import data_uri, render_page
 from hf_wbc.preparation.source import KINDS, Finding
-from hf_wbc.records import write_json
+from hf_wbc.records import require_own_folder, write_json
 from hf_wbc.taxonomy import NAMES
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ _MAX_FULL_COLOR_BYTES = 250_000
 
 def check_output_folder(out: Path) -> None:
     """Raise ValueError unless `out` is a previous audit, empty or absent."""
-    is_empty = out.is_dir() and not any(out.iterdir())
-    if out.exists() and not (out / RECORD).is_file() and not is_empty:
-        raise ValueError(f"{out} was not created by `hf-wbc audit`; choose another --out")
+    require_own_folder(out, RECORD, "hf-wbc audit")
 
 
 def write_audit(folder: Path, audit: Audit) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder, OutputFolder
 from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import PredictOptions
 
@@ -17,14 +18,14 @@ def accept(
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
     labels: tuple[Path, ...],
-    out: Path = Path("build/acceptance"),
+    out: OutputFolder = Path("build/acceptance"),
     macro_f1: float = 0.8,
     recall: float = 0.8,
     half_width: float = 0.1,
     merge: tuple[str, ...] = (),
     adapted: bool = False,
     seed: int = 0,
-    cache: Path = Path("build/labeling"),
+    cache: KeptFolder = Path("build/labeling"),
     inference: PredictOptions = DEFAULTS,
 ) -> int:
     """Report whether a model may be used in a laboratory.

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hf_wbc.cli.path_arguments import OutputFolder
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,7 +21,7 @@ def attributes(
     data: Annotated[str, tyro.conf.Positional],
     table: tuple[Path, ...],
     second: tuple[Path, ...] = (),
-    out: Path | None = None,
+    out: OutputFolder | None = None,
     limit: int = 4000,
     elsewhere: tuple[str, ...] = (),
 ) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder, OutputFolder
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -19,9 +21,9 @@ FOUND = 3
 
 def audit(
     folders: Annotated[tuple[str, ...], tyro.conf.Positional],
-    out: Path = Path("build/audit"),
+    out: OutputFolder = Path("build/audit"),
     model: Annotated[str | None, tyro.conf.arg(metavar="STR")] = None,
-    cache: Path = Path("build/features"),
+    cache: KeptFolder = Path("build/features"),
     num_proc: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     seed: int = 0,
 ) -> int:

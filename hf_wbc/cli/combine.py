@@ -1,17 +1,17 @@
 """`hf-wbc combine`: average trained models into a soup or an ensemble."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from hf_wbc.cli.path_arguments import OutputFolder
 from hf_wbc.escape import print_plain
 
 
 def combine(
     models: Annotated[tuple[str, ...], tyro.conf.Positional],
     sources: tuple[str, ...],
-    out: Path,
+    out: OutputFolder,
     how: Literal["ensemble", "soup"] = "ensemble",
     weights: tuple[float, ...] = (),
     allow_unscaled: bool = False,

@@ -126,6 +126,8 @@ def _flags(
 
 def _metavar(kind: Any, name: str = "") -> str:
     """Return the placeholder of a value; a positional argument is called by its name."""
+    if get_origin(kind) is Annotated:  # an alternative to None
+        kind = get_args(kind)[0]
     options = [each for each in get_args(kind) if each is not NoneType]
     if get_origin(kind) is Literal:
         return f"{{{','.join(map(str, options))}}}"

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hf_wbc.cli.path_arguments import OutputFolder
+
 if TYPE_CHECKING:
     import rich.table
 
@@ -21,7 +23,7 @@ NOT_MEASURED = (
 
 def compare(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
-    out: Path = Path("build/comparison"),
+    out: OutputFolder = Path("build/comparison"),
     baseline: str = "source_only",
     resamples: int = 2000,
     seed: int = 0,

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from hf_wbc.cli.path_arguments import OutputFile
 from hf_wbc.escape import print_plain
 
 LABORATORIES = ("acevedo_20", "matek_19", "mll_23", "wbc_1")
@@ -19,7 +20,7 @@ def demo(
     compare: tuple[str, ...] = (),
     runs: Path = Path("runs"),
     limits: Path | None = None,
-    labels: Path | None = None,
+    labels: OutputFile | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
     mcp: bool = False,

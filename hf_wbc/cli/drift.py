@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder, OutputFile
 from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import PredictOptions
 
@@ -17,10 +18,10 @@ def drift(
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
     baseline: Path = Path("build/acceptance/baseline.npz"),
-    out: Path | None = None,
+    out: OutputFile | None = None,
     level: float = 0.03,
     seed: int = 0,
-    cache: Path = Path("build/labeling"),
+    cache: KeptFolder = Path("build/labeling"),
     inference: PredictOptions = DEFAULTS,
 ) -> int:
     """Compare later cells of a laboratory with those at acceptance.

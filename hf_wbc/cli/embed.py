@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder
 from hf_wbc.config_groups import AUGMENTATIONS
 from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName
@@ -17,7 +18,7 @@ COMMON = {"cache", "image_size", "runtime", "views"}
 def embed(
     model: Annotated[str, tyro.conf.Positional],
     data: Annotated[tuple[str, ...], tyro.conf.Positional],
-    cache: Path = Path("build/features"),
+    cache: KeptFolder = Path("build/features"),
     image_size: int | None = None,
     runtime: RuntimeName = "auto",
     views: int = 0,

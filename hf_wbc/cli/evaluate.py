@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder
 from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName
 
@@ -33,7 +34,7 @@ GRAVE = {
 def evaluate(
     model: Annotated[str, tyro.conf.Positional],
     data: Annotated[str, tyro.conf.Positional],
-    out: Path = Path("build/evaluations"),
+    out: KeptFolder = Path("build/evaluations"),
     splits: tuple[Split, ...] = ("test",),
     merge: tuple[str, ...] = (),
     classes: tuple[str, ...] = (),

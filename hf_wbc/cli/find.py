@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hf_wbc.cli.path_arguments import OutputFolder
 from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName
 
@@ -20,7 +21,7 @@ MOST_LINES = 20
 
 def find(
     fields: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FIELDS")],
-    out: Path,
+    out: OutputFolder,
     model: str | None = None,
     um_per_px: float | None = None,
     overlays: bool = False,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder, OutputFile, OutputFolder, WrittenPath
 from hf_wbc.inference.options import PredictOptions
 
 HeadName = Literal["logistic", "prototypes", "cache"]
@@ -46,9 +47,9 @@ class SimulationOptions:
     """Strategies to compare."""
     heads: tuple[HeadName, ...] = ("logistic",)
     """Heads to compare."""
-    draws: Path | None = None
+    draws: OutputFile | None = None
     """CSV of the draws, which is written after each and resumed."""
-    figure: Path | None = None
+    figure: OutputFile | None = None
     """Image of the learning curves to write, of the first head."""
 
 
@@ -58,17 +59,17 @@ PREDICTING, LEARNING, SIMULATION = PredictOptions(), LearningOptions(), Simulati
 def label(
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
-    out: Path = Path("labels.csv"),
+    out: Annotated[Path, WrittenPath(False, may_be_unused=True)] = Path("labels.csv"),
     budget: int | None = None,
     batch: int = 10,
     add: tuple[Path, ...] = (),
-    save: Path | None = None,
+    save: OutputFolder | None = None,
     reader: str = "",
     suggest: bool = False,
     folder_labels: bool = False,
     mapping: Path | None = None,
-    export: Path | None = None,
-    cache: Path = Path("build/labeling"),
+    export: OutputFile | None = None,
+    cache: KeptFolder = Path("build/labeling"),
     learning: LearningOptions = LEARNING,
     simulation: SimulationOptions = SIMULATION,
     inference: PredictOptions = PREDICTING,
@@ -107,7 +108,7 @@ def label(
         return
     if len(images) != 1:
         raise ValueError(f"{len(images)} folders are given; name one, or several with --simulate")
-    check_learning((), (), add, export)
+    check_learning((), (), add, export, save)
     session = run_session(model, images[0], out, mapping, cache, inference, budget, learning)
     session.collect(add, folder_labels)
     if export is not None:

@@ -25,7 +25,7 @@ from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_acceptance
-from hf_wbc.labeling.adapt import prototypes_of, source_head
+from hf_wbc.labeling.adapt import FACTS_FILE, prototypes_of, source_head
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
 from hf_wbc.labeling.draw_records import append_draw, read_draws
 from hf_wbc.labeling.drift import FEWEST, build_baseline
@@ -41,6 +41,7 @@ from hf_wbc.labeling.simulate import Draw, advantages, curve, identity, scorable
 from hf_wbc.labeling.strategies import load_strategy
 from hf_wbc.labeling.summary import describe
 from hf_wbc.models import PretrainedModel
+from hf_wbc.records import require_own_folder
 from hf_wbc.taxonomy import CLASSES, UNLABELED
 from hf_wbc.text import plural
 
@@ -226,6 +227,7 @@ def check_learning(
     merge: Sequence[str],
     labels: Sequence[Path] = (),
     export: Path | None = None,
+    model: Path | None = None,
 ) -> None:
     """Raise ValueError for arguments that would otherwise fail after all cells are embedded.
 
@@ -234,7 +236,10 @@ def check_learning(
         merge: Classes to score as one, as FROM=INTO.
         labels: Files of labels to read.
         export: File of cells to write.
+        model: Folder of the adapted model to write.
     """
+    if model is not None:
+        require_own_folder(model, FACTS_FILE, "hf-wbc label")
     if export is not None:
         check_export(export)
     merged_labels(merge)

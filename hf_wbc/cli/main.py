@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hf_wbc.cli.interrupts import CtrlC, end_process
+from hf_wbc.cli.path_arguments import check_outputs
 from hf_wbc.data.archive_names import printable_name
 from hf_wbc.data.cache_folders import use_writable_caches
 from hf_wbc.escape import plain_lines, print_plain
@@ -62,6 +63,7 @@ COMMANDS = tuple(name for group in GROUPS.values() for name in group)
 REMEDIES = {
     errno.ENOENT: "check the path",
     errno.EEXIST: "something else is there: choose another place",
+    errno.EISDIR: "a folder is there: name a file",
     errno.ENOTDIR: "a file is where a folder should be: choose another place",
     errno.EACCES: "choose a place that you may read and write",
     errno.EROFS: "choose a place that you may write to",
@@ -212,14 +214,19 @@ def parse(name: str, command: Callable[..., Any], arguments: Sequence[str]) -> A
     """Call a command with parsed arguments; SystemExit(2) if they cannot be parsed."""
     import tyro
 
+    @wraps(command)
+    def checked(*values: Any, **named: Any) -> Any:
+        check_outputs(command, values, named)
+        return command(*values, **named)
+
     style = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
     cli: Any = partial(tyro.cli, prog=f"hf-wbc {name}", args=arguments, config=style)
     if all(plain_lines(each) == each for each in arguments):
-        return cli(command)
+        return cli(checked)
 
     @wraps(command)
     def deferred(*values: Any, **named: Any) -> Callable[[], Any]:
-        return partial(command, *values, **named)
+        return partial(checked, *values, **named)
 
     said = io.StringIO()  # tyro repeats arguments, which a terminal must not obey
     try:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder, OutputFolder
 from hf_wbc.inference.options import RuntimeName
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def patients(
     model: Annotated[str, tyro.conf.Positional],
     data: Annotated[str, tyro.conf.Positional],
     labels: Path,
-    out: Path = Path("build/patients"),
-    cache: Path = Path("build/features"),
+    out: OutputFolder = Path("build/patients"),
+    cache: KeptFolder = Path("build/features"),
     runtime: RuntimeName = "auto",
     seed: int = 0,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from hf_wbc.cli.path_arguments import OutputFile
 from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import PredictOptions
 
@@ -22,7 +23,7 @@ DEFAULTS = PredictOptions()
 def predict(
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")],
-    out: Path,
+    out: OutputFile,
     format: Format = "csv",
     source: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     inference: PredictOptions = DEFAULTS,

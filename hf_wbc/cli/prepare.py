@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from hf_wbc.cli.path_arguments import OutputFolder
 from hf_wbc.escape import print_plain
 from hf_wbc.records import read_json
 
@@ -13,7 +14,7 @@ from hf_wbc.records import read_json
 def prepare(
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="")],
     archive: Path,
-    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
+    out: Annotated[OutputFolder | None, tyro.conf.arg(metavar="PATH")] = None,
     subset: tyro.conf.FlagCreatePairsOff[bool] = False,
     skip_bad: tyro.conf.FlagCreatePairsOff[bool] = False,
     num_proc: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_wbc.cli.path_arguments import KeptFolder
 from hf_wbc.escape import print_plain
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ STEPS, BATCH_SIZE, PEAK_LR = 120, 48, 2e-3
 """Enough for a network of 1.2 million weights to learn some 400 drawings."""
 
 
-def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
+def quickstart(out: KeptFolder = Path("build/quickstart"), seed: int = 0) -> None:
     """See in a few minutes how a classifier fails in another laboratory.
 
     Example: hf-wbc quickstart --out build/quickstart

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import tyro
 
+from hf_wbc.cli.path_arguments import OutputFolder
 from hf_wbc.escape import print_plain
 
 
 def reference(
-    model: Annotated[Path, tyro.conf.Positional],
+    model: Annotated[OutputFolder, tyro.conf.Positional],
     data: Annotated[tuple[str, ...], tyro.conf.Positional],
     per_class: int = 40,
     all_thumbnails: bool = False,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder
 from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName, Split
 
@@ -18,7 +19,7 @@ COMMON = {"split", "limit", "corruptions", "baseline", "merge", "runtime", "seed
 def stress(
     model: Annotated[str, tyro.conf.Positional],
     data: Annotated[str, tyro.conf.Positional],
-    out: Path = Path("build/stress"),
+    out: KeptFolder = Path("build/stress"),
     split: Split = "test",
     limit: int = 2000,
     corruptions: tuple[str, ...] = (),

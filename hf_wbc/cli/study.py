@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder
 from hf_wbc.escape import print_plain
 
 JOBS_AT_ONCE = 16
@@ -19,8 +20,8 @@ TOY = "toy"
 def study(
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")],
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
-    out: Path = Path("runs"),
-    cache: Path = Path("build/features"),
+    out: KeptFolder = Path("runs"),
+    cache: KeptFolder = Path("build/features"),
     dry_run: bool = False,
     retry: bool = False,
     workers: int | None = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder
 from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName
 
@@ -22,7 +23,7 @@ COMMON = {"to", "dry_run", "stress_cells", "patients", "allow_unscaled", "pull_r
 def submit(
     model: Annotated[str, tyro.conf.Positional],
     to: tuple[str, ...],
-    out: Path = Path("build/evaluations"),
+    out: KeptFolder = Path("build/evaluations"),
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     stress_cells: int = 500,
     patients: Path | None = None,
@@ -56,6 +57,7 @@ def submit(
     from datetime import UTC, datetime
 
     from hf_wbc.cli.display import stage_progress
+    from hf_wbc.data.dataset import load_split
     from hf_wbc.hub.benchmark import read_benchmark
     from hf_wbc.hub.submit import require_hub_model, submission
     from hf_wbc.hub.submit import submit as open_pull_request
@@ -67,13 +69,10 @@ def submit(
     found = [read_benchmark(ref) for ref in to]
     refs = [f"{each.repo_id}@{each.revision}" for each in found]
     options = BenchmarkOptions(merge, stress_cells, allow_unscaled, runtime=runtime)
+    benchmarks = {load_split(ref, "test").name: each for ref, each in zip(refs, found, strict=True)}
+    further = _further(model, benchmarks, patients)
     with stage_progress() as report:
-        records = measure_model(model, refs, out, options, report)
-    benchmarks = {
-        record["data"]["name"]: benchmark
-        for benchmark, record in zip(found, records[: len(found)], strict=True)
-    }
-    records += _further(model, benchmarks, patients)
+        records = [*measure_model(model, refs, out, options, report), *further]
     revision, today = records[0]["model"]["revision"], f"{datetime.now(UTC):%Y-%m-%d}"
     what = submission(model, benchmarks, records, revision, today, pull_request)
     print_plain(f"{what.path}\n{what.content.decode()}", end="")
@@ -87,8 +86,13 @@ def _further(
     """Return the records that were measured before: of the model's attributes and of patients.
 
     A head for attributes that was scored on a dataset of another name is left out.
+
+    Raises:
+        ValueError: If a record is damaged, or of another kind, model or dataset.
     """
+    from hf_wbc.hub.result_entries import record_entries
     from hf_wbc.inference.attribute_reasons import attribute_record
+    from hf_wbc.models import load_trained
     from hf_wbc.records import read_json
 
     records = []
@@ -97,5 +101,10 @@ def _further(
         records.append(attributes)
     if patients is not None:
         remedy = "give a folder of `hf-wbc patients`"
-        records.append(read_json(patients / "record.json", remedy))
+        record = read_json(patients / "record.json", remedy)
+        if record.get("kind") != "patients":
+            raise ValueError(f"{patients} is not a result of `hf-wbc patients`; {remedy}")
+        records.append(record)
+    if records:  # their mistakes are reported before anything is measured
+        record_entries(records, benchmarks, load_trained(model).revision)
     return records

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hf_wbc.cli.display import stage_progress
+from hf_wbc.cli.path_arguments import KeptFolder
 from hf_wbc.escape import print_plain
 
 SIZE = "small"
@@ -16,7 +17,7 @@ IMAGE_SIZE = 64
 
 
 def toy(
-    out: Path = Path("build/toy"),
+    out: KeptFolder = Path("build/toy"),
     seed: int = 0,
     size: Literal["tiny", "small", "full"] = "small",
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from hf_wbc.cli.path_arguments import KeptFolder
 from hf_wbc.config import AUGMENTATIONS, FLAT_NAMES, GROUPS, RENAMED, TrainConfig
 from hf_wbc.escape import print_plain
 from hf_wbc.text import did_you_mean
@@ -35,9 +36,9 @@ def train(
     strength: Annotated[
         Literal["robust", "light", "none"], tyro.conf.arg(name="augmentation")
     ] = "robust",
-    output_dir: Path = Path("runs"),
+    output_dir: KeptFolder = Path("runs"),
     like: Annotated[str | None, tyro.conf.arg(name="config", metavar="RUN")] = None,
-    cache: Path = Path("build/features"),
+    cache: KeptFolder = Path("build/features"),
     trackers: tuple[Tracker, ...] = (),
     push_to: str | None = None,
     public: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,

@@ -18,7 +18,7 @@ from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.comparison.sections import ceiling_rows, sections
 from hf_wbc.comparison.statistics import Difference
 from hf_wbc.escape import markdown_text, write_csv
-from hf_wbc.records import atomic_replace
+from hf_wbc.records import atomic_replace, require_own_folder
 
 _SIGNS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -256,12 +256,7 @@ def check_output_folder(out: Path) -> None:
     Raises:
         ValueError: If it contains anything else.
     """
-    if (
-        out.exists()
-        and not (out / PAGE).is_file()
-        and not (out.is_dir() and not any(out.iterdir()))
-    ):
-        raise ValueError(f"{out} is not a folder that `hf-wbc compare` wrote; choose another --out")
+    require_own_folder(out, PAGE, "hf-wbc compare")
 
 
 def write_comparison(out: Path, comparison: Comparison) -> None:

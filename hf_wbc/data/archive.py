@@ -76,8 +76,8 @@ class Archive:
         self._members, unreadable = _checked(self._list(), path, self._junk)
         self.names: tuple[str, ...] = tuple(sorted(self._members))
         """POSIX paths of the regular files, sorted."""
-        self.unreadable_names: tuple[str, ...] = tuple(sorted(map(printable_name, unreadable)))
-        """Paths of files that are left out because their names are not text, with escapes."""
+        self.unreadable_names: tuple[str, ...] = tuple(sorted(unreadable))
+        """Paths of files that are left out because their names are not text."""
         self.num_bytes = {name: self._members[name].size for name in self.names}
         """Uncompressed size of each file as the archive states it; `read` returns no more."""
         self.digest = _digest(self._members[name] for name in self.names)

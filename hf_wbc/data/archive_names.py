@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from unicodedata import category
 
 __all__ = [
-    "domain_name", "is_readable", "printable_name", "safe_name", "zip_encoding", "zip_name",
+    "domain_name", "is_readable", "name_fault", "name_faults", "printable_name", "safe_name",
+    "zip_encoding", "zip_name",
 ]  # fmt: skip
 
 MAX_DOMAIN_NAME = 100
@@ -24,6 +25,12 @@ _UNICODE_PATH = 0x7075
 """Id of the extra field that repeats the name in UTF-8."""
 _LIKELY = ("gbk", "cp932", "cp949", "cp1252", "cp437")
 """Code pages of which an error message shows a reading: Chinese, Japanese, Korean, Western."""
+
+_NAME_FAULTS = {
+    "Cs": ("is not text in UTF-8", "are not text in UTF-8"),
+    "Cc": ("holds control characters", "hold control characters"),
+}
+"""What is wrong with one or several names that have letters of a Unicode category."""
 
 
 def zip_encoding(
@@ -130,7 +137,24 @@ def safe_name(name: str) -> str | None:
 
 def is_readable(name: str) -> bool:
     """Return whether a file name is text: valid Unicode without control characters."""
-    return name.isprintable() or all(category(letter) not in ("Cc", "Cs") for letter in name)
+    return name_fault(name) is None
+
+
+def name_fault(name: str) -> str | None:
+    r"""Return why a file name is not text; None if it is.
+
+    >>> name_fault("a\tb.png"), name_fault("caf\udce9.png"), name_fault("Zelle ä.png")
+    ('its name holds control characters', 'its name is not text in UTF-8', None)
+    """
+    found = set() if name.isprintable() else set(map(category, name))
+    kind = next((kind for kind in _NAME_FAULTS if kind in found), None)
+    return None if kind is None else f"its name {_NAME_FAULTS[kind][0]}"
+
+
+def name_faults(names: Sequence[str]) -> str:
+    """Return what is wrong with several file names, of which none is text."""
+    found = set(map(name_fault, names))
+    return " or ".join(many for one, many in _NAME_FAULTS.values() if f"its name {one}" in found)
 
 
 def printable_name(name: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.archive import MAX_MEMBER_BYTES
-from hf_wbc.data.archive_names import is_readable, printable_name
+from hf_wbc.data.archive_names import name_fault, printable_name
 from hf_wbc.data.crop import Geometry, crop_and_resize, crop_side, cut_square
 from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.folder_walk import walk_folder
@@ -259,8 +259,8 @@ def read_image(folder: Path, name: str) -> NDArray[np.uint8]:
 
 def read_image_bytes(folder: Path, name: str) -> bytes:
     """Read a file that may be an image; raise ImageFault if it certainly is none."""
-    if not is_readable(name):  # no table or JSON file can hold it
-        raise ImageFault(f"{name}: its name is not text in UTF-8")
+    if fault := name_fault(name):  # no table or JSON file can hold it
+        raise ImageFault(f"{name}: {fault}")
     path = folder / name
     try:
         facts = path.stat()

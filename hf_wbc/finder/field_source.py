@@ -9,7 +9,7 @@ from stat import S_ISREG
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.archive_names import is_readable, printable_name
+from hf_wbc.data.archive_names import name_fault, printable_name
 from hf_wbc.data.folder_walk import walk_folder
 from hf_wbc.data.image_io import IMAGE_SUFFIXES, ImageFault, decode_rgb, pixel_sha256
 from hf_wbc.finder.detect_cells import Read
@@ -80,8 +80,8 @@ def open_field(
         ImageFault: If it cannot be used; the message names it.
     """
     path = folder / name
-    if not is_readable(name):
-        raise ImageFault(f"{printable_name(name)}: its name is not text in UTF-8; rename it")
+    if fault := name_fault(name):
+        raise ImageFault(f"{printable_name(name)}: {fault}; rename it")
     try:
         facts = path.stat()
         if not S_ISREG(facts.st_mode):

@@ -17,6 +17,7 @@ from hf_wbc.audit.representation import robustness_index
 from hf_wbc.data.dataset import DomainSplit, load_split, load_splits
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
+from hf_wbc.engine.domains import require_scale
 from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.inference.evaluate import evaluate_model
 from hf_wbc.inference.options import RuntimeName
@@ -89,6 +90,7 @@ def measure_model(
     names = [each[0].name for each in domains]
     if len(set(names)) < len(names):
         raise ValueError(f"the datasets are {', '.join(names)}; name each laboratory once")
+    require_scale([each for of in domains for each in of], options.allow_unscaled)
     records = []
     for ref, splits in zip(refs, domains, strict=True):
         labels = np.concatenate([domain.labels for domain in splits])

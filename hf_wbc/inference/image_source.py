@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.archive_names import is_readable, printable_name
+from hf_wbc.data.archive_names import is_readable, name_faults, printable_name
 from hf_wbc.data.dataset import load_splits, no_images
 from hf_wbc.data.image_blocks import (
     ImageBlock,
@@ -99,11 +99,12 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
             "--cell-fills-frame if each image is cropped around one cell"
         )
     found = _in_layout(list_images(path, um_per_px, follow_links=options.follow_links), options)
-    bad = [printable_name(name) for name in found.names if not is_readable(name)]
+    bad = [name for name in found.names if not is_readable(name)]
     if bad and not options.skip_bad:
         raise ValueError(
-            f"{len(bad)} of {len(found.names)} file names are not text in UTF-8: "
-            f"{shorten_list(bad)}; rename the files, or leave them out with --skip-bad"
+            f"{len(bad)} of {len(found.names)} file names {name_faults(bad)}: "
+            f"{shorten_list([*map(printable_name, bad)])}; rename the files, or leave them out "
+            "with --skip-bad"
         )
     return found if cell_fills_frame or options.center_only else replace_fields(found)
 

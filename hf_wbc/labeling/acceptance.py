@@ -20,7 +20,7 @@ from hf_wbc.labeling.estimate import LEVEL, LocalCalibration, ScoreEstimate
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.labeling.pool import Floats, Ids
 from hf_wbc.plots.html import render_page
-from hf_wbc.records import atomic_replace, write_json
+from hf_wbc.records import atomic_replace, require_own_folder, write_json
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 __all__ = [
@@ -111,9 +111,7 @@ class Acceptance:
 
 def check_report_folder(out: Path) -> None:
     """Raise ValueError unless `out` is a previous report, empty or absent."""
-    is_empty = out.is_dir() and not any(out.iterdir())
-    if out.exists() and not (out / RECORD).is_file() and not is_empty:
-        raise ValueError(f"{out} was not written by `hf-wbc accept`; choose another --out")
+    require_own_folder(out, RECORD, "hf-wbc accept")
 
 
 def wilson_interval(hits: int, num: int) -> tuple[float, float]:

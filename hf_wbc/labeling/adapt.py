@@ -33,6 +33,7 @@ from hf_wbc.labeling.few_shot import (
 )
 from hf_wbc.labeling.pool import Floats, Ids, Pool
 from hf_wbc.models import Exposure, PretrainedModel, export_classifier, save_classifier
+from hf_wbc.records import require_own_folder
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 from hf_wbc.text import did_you_mean, plural, shorten_list, with_spaces
 
@@ -49,6 +50,8 @@ __all__ = [
 GUARD, GUARD_SMALL = 1.0, 10.0
 """Standard errors by which held-out cells must improve: 1 + 10 / n of n labels, because the error
 itself is uncertain with few labels."""
+FACTS_FILE = "labeling.json"
+"""Beside an adapted model, the labels that it has seen."""
 FOLDS = 5
 REPEATS = 2
 FEWEST_LABELS = 8
@@ -234,8 +237,9 @@ def save_adapted(
         folder: The folder to write.
 
     Raises:
-        ValueError: For a head that is not linear.
+        ValueError: For a head that is not linear, or a folder that holds something else.
     """
+    require_own_folder(folder, FACTS_FILE, "hf-wbc label")
     head = adaptation.head
     if isinstance(head, CacheHead):
         raise ValueError(

@@ -18,6 +18,7 @@ from hf_wbc.data.reader_agreement import agreed_labels
 from hf_wbc.evaluation.calibration import calibrate
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.labeling.adapt import (
+    FACTS_FILE,
     Adaptation,
     adapt,
     held_out_scores,
@@ -313,7 +314,7 @@ class Learner:
         labeling.json beside it says how many labels it has seen, chosen how and given by whom.
 
         Raises:
-            ValueError: If the source head stays, or the head is not linear.
+            ValueError: If the source head stays or is not linear, or another folder is there.
         """
         assert self.pretrained is not None, "a learner without a model cannot save one"
         adaptation = self.adaptation
@@ -321,7 +322,7 @@ class Learner:
             raise ValueError(f"there is nothing to save: {adaptation.sentences[-1]}")
         is_random = np.isin(adaptation.rows, self.sample)
         save_adapted(self.pretrained, adaptation, self.pool, is_random, Path(folder))
-        write_json(Path(folder) / "labeling.json", self.facts())
+        write_json(Path(folder) / FACTS_FILE, self.facts())
         return Path(folder)
 
     def facts(self) -> dict[str, Any]:

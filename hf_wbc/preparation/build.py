@@ -16,6 +16,7 @@ from typing import Any
 
 from hf_wbc import __version__
 from hf_wbc.data.archive import Archive, open_archive
+from hf_wbc.data.archive_names import name_fault, name_faults, printable_name
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CONFIGS, CROP_UM, PROVENANCE, SPLITS, row_features
@@ -168,11 +169,12 @@ def _unreadable(archive: Archive, skip_bad: bool) -> dict[str, str]:
     names = archive.unreadable_names
     if names and not skip_bad:
         raise ValueError(
-            f"{archive.path}: {len(names):,} file names are not text in UTF-8: "
-            f"{shorten_list(names)}; rename the files, name the encoding of a zip or tar with "
-            "--zip-encoding, or leave them out with --skip-bad"
+            f"{archive.path}: {len(names):,} file names {name_faults(names)}: "
+            f"{shorten_list([*map(printable_name, names)])}; rename the files, name the encoding "
+            "of a zip or tar with --zip-encoding, or leave them out with --skip-bad"
         )
-    return {name: f"{name}: its name is not text in UTF-8; rename the file" for name in names}
+    shown = {name: printable_name(name) for name in names}
+    return {shown[name]: f"{shown[name]}: {name_fault(name)}; rename the file" for name in names}
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -213,7 +213,7 @@ def test_invalid_folders_are_reported(make_domain, tmp_path, capsys):
         ([str(tmp_path / "empty")], "empty"),
         ([str(folder), f"{folder}/../toy"], "are both 'toy_a'"),
         ([str(folder), "--num-proc", "0"], "num_proc is 0"),
-        ([str(folder), "--model", "nowhere/at_all", "--out", "/proc/report"], "/proc/.report"),
+        ([str(folder), "--model", "nowhere/at_all", "--out", "/proc/report"], "/proc/report"),
         ([str(folder), "--out", str(folder)], "was not created by `hf-wbc audit`"),
     ):
         assert main(["audit", *arguments, *([] if "--out" in arguments else ["--out", out])]) == 1

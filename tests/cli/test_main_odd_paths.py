@@ -11,10 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dataset_scripts
 from hf_wbc.cli.display import print_results, stage_progress
 from hf_wbc.cli.main import main, require_text
 from hf_wbc.data.dataset import load_split
+from hf_wbc.data.image_blocks import read_image_bytes
+from hf_wbc.finder.field_source import open_field
+from hf_wbc.inference.image_source import find_image_folder
+from hf_wbc.inference.options import PredictOptions
 from hf_wbc.models import Exposure, load_classifier, make_processor, save_classifier
+from hf_wbc.preparation.build import prepare
 
 ODD = (
     "a[b]",
@@ -103,6 +109,34 @@ def test_prepare_skips_non_utf8_file_name_on_request(tmp_path: Path, capsys: Any
     assert "basophil/caf\\xe9.png" in capsys.readouterr().err
     assert main([*words, "--skip-bad"]) == 0
     assert "left out: basophil/caf\\xe9.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "fault"),
+    [
+        (f"{LATIN_1}.png", "caf\\xe9.png", "not text in UTF-8"),
+        ("tab\t.png", "tab\\x09.png", "control characters"),
+    ],
+)
+def test_words_say_what_is_wrong_with_a_file_name(
+    tmp_path: Path, name: str, shown: str, fault: str
+) -> None:
+    raw = write_cells(tmp_path / "raw/basophil", "1.png", name)
+    mapping = tmp_path / "mapping.json"
+    mapping.write_text('{"name": "own", "um_per_px": 0.5, "classes": {"basophil": "basophil"}}')
+    source = dataset_scripts.load("class_folders", mapping=mapping)
+    found = []
+    for attempt in (
+        lambda: prepare(source, raw.parent, tmp_path / "own", num_proc=1),
+        lambda: find_image_folder(str(raw), PredictOptions(um_per_px=0.5)),
+        lambda: read_image_bytes(raw, name),
+        lambda: open_field(raw, name).__enter__(),
+    ):
+        with pytest.raises(ValueError, match=fault) as caught:
+            attempt()
+        found.append(str(caught.value))
+    assert all(shown in each for each in found[:2])
+    assert all(("UTF-8" in each) != ("control" in each) for each in found)
 
 
 def test_non_utf8_folder_name_is_refused() -> None:

@@ -283,7 +283,7 @@ def test_folder_without_images_is_refused(
     assert "it holds a.svs" in refused(capsys, out)
 
 
-@pytest.mark.parametrize(("out", "form"), [("a.csv", "parquet"), ("a.txt", "csv"), ("", "csv")])
+@pytest.mark.parametrize(("out", "form"), [("a.csv", "parquet"), ("a.txt", "csv")])
 def test_file_extension_must_match_format(
     model: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, form: str
 ) -> None:

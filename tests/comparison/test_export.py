@@ -132,7 +132,7 @@ def test_other_classes_have_a_separate_table(tmp_path: Path, runs: Path) -> None
 
 def test_unrelated_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("ten years")
-    with pytest.raises(ValueError, match="not a folder that `hf-wbc compare` wrote"):
+    with pytest.raises(ValueError, match="was not created by `hf-wbc compare`"):
         check_output_folder(tmp_path)
     check_output_folder(tmp_path / "new")
 

@@ -74,7 +74,7 @@ def test_tar_in_local_code_page(tmp_path: Path) -> None:
         info = tarfile.TarInfo("Éosinophile/1.png")
         info.size = 1
         file.addfile(info, io.BytesIO(b"0"))
-    assert open_archive(path, tmp_path).unreadable_names == ("\\xc9osinophile/1.png",)
+    assert open_archive(path, tmp_path).unreadable_names == ("\udcc9osinophile/1.png",)
     assert open_archive(path, tmp_path, "cp1252").read("Éosinophile/1.png") == b"0"
 
 
