@@ -80,8 +80,7 @@ def label(
 
     On a terminal, the command asks for one cell after the other, next to a page that shows them
     (OUT.html). Otherwise it writes that page, which a person labels in a browser, and reads the
-    file that the browser saves with --add. Every answer is written to OUT at once, and the same
-    command continues.
+    file that the browser saves with --add. Every answer is in OUT at once; the command resumes.
 
     Args:
         model: A run's model folder, or a Hub model `org/name[@revision]`.
@@ -101,7 +100,8 @@ def label(
         simulation: Learning curves of laboratories whose labels are known.
         inference: How images are read and which runtime computes.
     """
-    from hf_wbc.cli.label_session import check_learning, run_session, run_simulation
+    from hf_wbc.cli.label_session import check_learning, run_session
+    from hf_wbc.cli.label_simulation import run_simulation
 
     if simulation.simulate:
         run_simulation(model, images, mapping, cache, learning.merge, simulation, inference)
