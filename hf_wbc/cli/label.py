@@ -9,7 +9,7 @@ import tyro
 from hf_wbc.cli.path_arguments import KeptFolder, OutputFile, OutputFolder, WrittenPath
 from hf_wbc.inference.options import PredictOptions
 
-HeadName = Literal["logistic", "prototypes", "cache"]
+HeadName = Literal["logistic", "prototypes", "cache", "last_block"]
 COMMON = {"budget", "batch", "cell_fills_frame", "um_per_px", "save", "add", "simulate", "merge"}
 """Flags that `--help` shows besides --out."""
 
@@ -22,7 +22,7 @@ class LearningOptions:
     """Which cells are chosen: typical_then_margin, random, k_center, typiclust, margin, badge,
     diverse_margin or class_seeking."""
     head: HeadName = "logistic"
-    """Which head the labels fit; cache cannot be saved."""
+    """Which head the labels fit; cache cannot be saved, last_block tunes the last block too."""
     random_share: float = 0.3
     """Part of each batch that is chosen at random, to estimate the scores."""
     merge: tuple[str, ...] = ()

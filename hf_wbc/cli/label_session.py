@@ -25,7 +25,8 @@ from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_acceptance
-from hf_wbc.labeling.adapt import FACTS_FILE, prototypes_of
+from hf_wbc.labeling.adapt import prototypes_of
+from hf_wbc.labeling.adapted_model import FACTS_FILE
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
 from hf_wbc.labeling.drift import FEWEST, build_baseline
 from hf_wbc.labeling.label_formats import (
@@ -35,7 +36,7 @@ from hf_wbc.labeling.label_formats import (
     import_answers,
 )
 from hf_wbc.labeling.learner import Learner
-from hf_wbc.labeling.pool import Pool, answers_of, open_pool, read_squares
+from hf_wbc.labeling.pool import Pool, answers_of, open_pool
 from hf_wbc.labeling.strategies import load_strategy
 from hf_wbc.labeling.summary import describe
 from hf_wbc.models import PretrainedModel
@@ -60,14 +61,7 @@ class LabelSession:
         file: The labels file, where every answer is written at once.
     """
 
-    def __init__(
-        self,
-        learner: Learner,
-        file: LabelsFile,
-        ref: str,
-        options: PredictOptions,
-        budget: int | None = None,
-    ) -> None:
+    def __init__(self, learner: Learner, file: LabelsFile, budget: int | None = None) -> None:
         """Continue from the labels in the file.
 
         Raises:
@@ -81,7 +75,6 @@ class LabelSession:
                 f"{len(pool)}"
             )
         self.learner, self.file, self.budget = learner, file, budget
-        self._ref, self._options = ref, options
         learner.tell_answers(file.answers)
 
     def collect(self, add: Sequence[Path], folder_labels: bool) -> None:
@@ -128,11 +121,11 @@ class LabelSession:
         while wanted := self._next(batch):
             sheet, suggestions = self.file.path.with_suffix(".html"), self._suggestions(wanted)
             learner = self.learner
-            assert learner.pretrained is not None
+            assert learner.pool.images is not None
             write_sheet(
                 sheet,
                 learner.pool.name,
-                read_squares(learner.pretrained, self._ref, self._options, learner.pool, wanted),
+                learner.pool.images.read(wanted),
                 suggestions,
                 out=f"{self.file.path.stem}.{len(learner.answered)}.csv",
                 reader=reader,
@@ -193,7 +186,7 @@ class LabelSession:
     def _suggestions(self, wanted: Sequence[str]) -> dict[str, str]:
         """Return the most probable class of each cell, and how probable it is."""
         pool = self.learner.pool
-        p = self.learner.predict_proba(pool.features[pool.rows(wanted)])
+        p = self.learner.quick_proba(pool.rows(wanted))
         return {
             image_id: f"{CLASSES[int(row.argmax())].clinical_name} {row.max():.0%}"
             for image_id, row in zip(wanted, p, strict=True)
@@ -213,11 +206,11 @@ def run_session(
     """Open a folder or dataset, and its labels file."""
     file = LabelsFile(out)
     check_learning([learning.strategy], learning.merge)
-    pretrained, pool, options = open_laboratory(model, ref, mapping, cache, options)
+    pretrained, pool = open_laboratory(model, ref, mapping, cache, options)
     prototypes = prototypes_of(read_reference_set(model, pretrained))
     learner = Learner.of_model(pretrained, pool, prototypes=prototypes, **asdict(learning))
     note_strategy(out, learning.strategy)
-    return LabelSession(learner, file, ref, options, budget)
+    return LabelSession(learner, file, budget)
 
 
 def check_learning(
@@ -257,7 +250,7 @@ def open_laboratory(
     cache: Path,
     options: PredictOptions,
     reserve_test: bool = True,
-) -> tuple[PretrainedModel, Pool, PredictOptions]:
+) -> tuple[PretrainedModel, Pool]:
     """Embed the cells of a laboratory, with the scale of the mapping file if there is one."""
     classes: Mapping[str, str | None] = {}
     if mapping is not None:
@@ -275,7 +268,7 @@ def open_laboratory(
         )  # fmt: skip
     for note in pool.notes:
         print_plain(note)
-    return pretrained, pool, options
+    return pretrained, pool
 
 
 def _keys() -> str:
@@ -297,7 +290,7 @@ def write_report(
 ) -> Acceptance:
     """Judge a model by labels of a laboratory, and write the report of `hf-wbc accept`."""
     check_learning((), merge, labels)
-    pretrained, pool, _ = open_laboratory(model, ref, None, cache, options)
+    pretrained, pool = open_laboratory(model, ref, None, cache, options)
     if pool.name in pretrained.exposed_to:
         raise ValueError(
             f"{model} has seen images of {pool.name}, so these labels may flatter it; give the "

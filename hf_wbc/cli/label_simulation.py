@@ -36,7 +36,7 @@ def run_simulation(
     kept = [] if path is None else read_draws(path)
     draws: list[Draw] = []
     for ref in refs:
-        pretrained, pool, _ = open_laboratory(model, ref, mapping, cache, options, False)
+        pretrained, pool = open_laboratory(model, ref, mapping, cache, options, False)
         cells, note = scorable(pool)
         if note:
             print_plain(f"{pool.name}: {note}")
@@ -47,7 +47,8 @@ def run_simulation(
                 cells, source_head(pretrained), strategies=simulation.strategies,
                 budgets=simulation.budgets, seeds=simulation.seeds,
                 first_seed=simulation.first_seed, heads=simulation.heads, merge=merge,
-                prototypes=prototypes, known=known, on_progress=partial(progress, pool.name),
+                prototypes=prototypes, pretrained=pretrained, known=known,
+                on_progress=partial(progress, pool.name),
             ):  # fmt: skip
                 kept.append(draw)
                 if path is not None:

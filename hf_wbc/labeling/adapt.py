@@ -7,23 +7,18 @@ standard error of the paired difference; otherwise the source head stays, and th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from hf_wbc.data.labels_file import FEWEST_NEW
-from hf_wbc.evaluation.abstention import fit_abstention
-from hf_wbc.evaluation.calibration import NEVER, calibrate
+from hf_wbc.evaluation.calibration import NEVER
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.selective import rejection
 from hf_wbc.inference.gallery import ReferenceSet
 from hf_wbc.labeling.few_shot import (
     FAMILIES,
-    CacheHead,
     FewShotProblem,
     Head,
     LinearFewShotHead,
@@ -32,34 +27,33 @@ from hf_wbc.labeling.few_shot import (
     make_problem,
 )
 from hf_wbc.labeling.pool import Floats, Ids, Pool
-from hf_wbc.models import Exposure, PretrainedModel, export_classifier, save_classifier
-from hf_wbc.records import require_own_folder
+from hf_wbc.models import PretrainedModel
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 from hf_wbc.text import did_you_mean, plural, shorten_list, with_spaces
 
 __all__ = [
     "Adaptation",
     "adapt",
+    "best_of",
+    "folds_of",
+    "gain_over",
+    "problem_of",
     "prototypes_of",
     "quick_head",
-    "save_adapted",
     "source_head",
+    "too_few",
     "unadapted",
 ]
 
 GUARD, GUARD_SMALL = 1.0, 10.0
 """Standard errors by which held-out cells must improve: 1 + 10 / n of n labels, because the error
 itself is uncertain with few labels."""
-FACTS_FILE = "labeling.json"
-"""Beside an adapted model, the labels that it has seen."""
 FOLDS = 5
 REPEATS = 2
 FEWEST_LABELS = 8
 """Labels below which nothing is fitted."""
 QUICK: Settings = (1.0, 0.01)
 """Settings of the head between two batches, which is not cross-validated."""
-FEWEST_CALIBRATED = 20
-"""Random cells from which the sets of a saved model are fitted on them alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +109,7 @@ def quick_head(pool: Pool, rows: Ids, labels: Ids, source: LinearFewShotHead) ->
     usable = _usable(labels, source)
     if not usable.any():
         return source
-    problem = _problem(pool, rows[usable], labels[usable], source, None)
+    problem = problem_of(pool, rows[usable], labels[usable], source)
     return FAMILIES["logistic"][0](problem, np.arange(int(usable.sum())), QUICK)
 
 
@@ -137,7 +131,7 @@ def adapt(
         rows: Rows of the labeled cells (n,).
         labels: Their class ids (n,).
         source: The model's own head.
-        family: One of `FAMILIES`.
+        family: One of `FAMILIES`; the head `last_block` is `adapt_last_block`.
         prototypes: Source prototypes (11, d), see `prototypes_of`.
         guard: Standard errors by which held-out cells must improve; None is 1 + 10 / n.
         seed: Seed of the folds.
@@ -154,14 +148,13 @@ def adapt(
     notes = _left_out(labels[~usable])
     rows, labels = rows[usable], labels[usable]
     source_logits = source.logits(pool.features[rows].astype(np.float64))
-    reason = _too_few(labels)
+    reason = too_few(labels)
     if reason:
         return _stay(source, rows, labels, source_logits, (0.0, 0.0), (*notes, reason))
-    problem = _problem(pool, rows, labels, source, prototypes)
+    problem = problem_of(pool, rows, labels, source, prototypes)
     settings, held_out = _cross_validated(problem, family, seed)
-    gain, error = _paired_gain(held_out, source_logits, labels)
-    limit = GUARD + GUARD_SMALL / len(labels) if guard is None else guard
-    if gain <= limit * error:
+    gain, error, is_shown = gain_over(held_out, source_logits, labels, guard)
+    if not is_shown:
         why = (
             f"The source head stays: on held-out labels the new one is better by {gain:+.3f} with "
             f"a standard error of {error:.3f}, which is no proof of a gain."
@@ -201,7 +194,7 @@ def held_out_scores(
         Scores (K, R).
     """
     assert adaptation.settings is not None
-    problem = _problem(pool, adaptation.rows, adaptation.labels, source, None)
+    problem = problem_of(pool, adaptation.rows, adaptation.labels, source)
     rng, fit = np.random.default_rng(seed), FAMILIES[adaptation.family][0]
     found = []
     for size in sizes:
@@ -215,61 +208,14 @@ def held_out_scores(
     return found
 
 
-def save_adapted(
-    pretrained: PretrainedModel,
-    adaptation: Adaptation,
+def problem_of(
     pool: Pool,
-    sample: NDArray[np.bool_],
-    folder: Path,
-) -> None:
-    """Save the adapted model as a plain transformers model, with its processor.
-
-    The temperature is fitted on the held-out logits of the random cells among the labels and folded
-    into the head; conformal sets and review thresholds are refitted on them too, and the reject
-    option on all cells. With fewer than 20 random cells, all labeled ones take part: chosen cells
-    are harder, so sets are rather too large.
-
-    Args:
-        pretrained: The model that was adapted.
-        adaptation: The new head.
-        pool: All cells of the laboratory.
-        sample: Which of the adaptation's labeled cells are random (n,), bool.
-        folder: The folder to write.
-
-    Raises:
-        ValueError: For a head that is not linear, or a folder that holds something else.
-    """
-    require_own_folder(folder, FACTS_FILE, "hf-wbc label")
-    head = adaptation.head
-    if isinstance(head, CacheHead):
-        raise ValueError(
-            "the cache head compares cells with the labeled ones, so it is not a linear layer and "
-            "cannot be saved as a transformers model; use --head logistic or prototypes"
-        )
-    known = sample if sample.sum() >= FEWEST_CALIBRATED else np.ones(len(sample), bool)
-    logits, labels = adaptation.held_out_logits[known], adaptation.labels[known]
-    temperature = calibrate(logits, labels, biased=False).temperature
-    values = fit_abstention(logits / temperature, labels, temperature).to_dict()
-    scaled = LinearFewShotHead(head.weight / temperature, _scaled_bias(head.bias, temperature))
-    classifier = export_classifier(pretrained.classifier)
-    with torch.no_grad():
-        classifier.head.weight.copy_(torch.from_numpy(scaled.weight))
-        classifier.head.bias.copy_(torch.from_numpy(scaled.bias))
-    limit = rejection(scaled.logits(pool.features.astype(np.float64)))
-    values["rejection"] = {"rate": limit.rate, "threshold": limit.threshold}
-    exposure = Exposure(pretrained.exposure, pretrained.exposed_to).after([pool.name], [])
-    notes = None if pretrained.rule.is_plain else {"rule": pretrained.rule.to_dict()}
-    save_classifier(classifier, pretrained.processor, folder, notes, exposure, values)
-
-
-def _scaled_bias(bias: Floats, temperature: float) -> Floats:
-    scaled: Floats = np.where(bias <= NEVER / 2, NEVER, bias / temperature)
-    return scaled
-
-
-def _problem(
-    pool: Pool, rows: Ids, labels: Ids, source: LinearFewShotHead, prototypes: Floats | None
+    rows: Ids,
+    labels: Ids,
+    source: LinearFewShotHead,
+    prototypes: Floats | None = None,
 ) -> FewShotProblem:
+    """Prepare a fit to labeled cells of a pool; arguments as of `adapt`."""
     return make_problem(
         pool.features[rows].astype(np.float64), labels, source,
         pool.features[_subsample(len(pool))].astype(np.float64), prototypes,
@@ -299,7 +245,8 @@ def _left_out(labels: Ids) -> tuple[str, ...]:
     )
 
 
-def _too_few(labels: Ids) -> str:
+def too_few(labels: Ids) -> str:
+    """Return why nothing can be fitted to labels (n,); empty if something can."""
     if len(labels) < FEWEST_LABELS:
         found = "no label" if not len(labels) else plural(len(labels), "label")
         return f"The source head stays: {found} so far, give at least {FEWEST_LABELS}."
@@ -323,7 +270,7 @@ def _stay(
     return Adaptation(source, "source", None, rows, labels, logits, *gain, sentences)
 
 
-def _folds(labels: Ids, seed: int) -> list[Ids]:
+def folds_of(labels: Ids, seed: int) -> list[Ids]:
     """Return the fold (n,) of each cell for each repetition; classes are spread over the folds."""
     rng = np.random.default_rng(seed)
     found = []
@@ -338,10 +285,10 @@ def _folds(labels: Ids, seed: int) -> list[Ids]:
 
 def _cross_validated(problem: FewShotProblem, family: str, seed: int) -> tuple[Settings, Floats]:
     """Return the best settings of a family, and held-out logits (R, n, 11) with them."""
-    folds = _folds(problem.labels, seed)
+    folds = folds_of(problem.labels, seed)
     fit, grid = FAMILIES[family]
     found = [_cross_fit(problem, fit, settings, folds) for settings in grid]
-    place = _best(found, problem.labels)
+    place = best_of(found, problem.labels)
     return grid[place], found[place]
 
 
@@ -359,7 +306,7 @@ def _cross_fit(
     return found
 
 
-def _best(found: Sequence[Floats], labels: Ids) -> int:
+def best_of(found: Sequence[Floats], labels: Ids) -> int:
     """Return the most cautious of the settings within one standard error of the best.
 
     Settings are compared by the weighted log loss of held-out cells, which is less noisy than the
@@ -379,13 +326,23 @@ def _best(found: Sequence[Floats], labels: Ids) -> int:
     return best
 
 
-def _paired_gain(held_out: Floats, source_logits: Floats, labels: Ids) -> tuple[float, float]:
-    """Return how much more often held-out cells are right, and its standard error.
+def gain_over(
+    held_out: Floats, before: Floats, labels: Ids, guard: float | None = None
+) -> tuple[float, float, bool]:
+    """Return how much more often held-out cells are right, its standard error, and if it is shown.
 
     Cells are weighted by class, as in the fit.
+
+    Args:
+        held_out: Logits (R, n, 11) of heads that were not fitted to the cells.
+        before: Logits (n, 11) to compare them with.
+        labels: Class ids (n,).
+        guard: Standard errors that show a gain; None is 1 + 10 / n.
     """
     weights = class_weights(labels)
     right = (held_out.argmax(2) == labels).mean(0)
-    gaps = right - (source_logits.argmax(1) == labels)
+    gaps = right - (before.argmax(1) == labels)
     gain = float(gaps @ weights)
-    return gain, float(np.sqrt((weights**2 * (gaps - gain) ** 2).sum()))
+    error = float(np.sqrt((weights**2 * (gaps - gain) ** 2).sum()))
+    limit = GUARD + GUARD_SMALL / len(labels) if guard is None else guard
+    return gain, error, gain > limit * error

@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from hf_wbc.evaluation.calibration import calibrate, expected_calibration_error
 from hf_wbc.evaluation.conformal import ConformalSets, conformal_sets
@@ -31,6 +32,7 @@ __all__ = [
     "LocalCalibration",
     "ScoreEstimate",
     "calibrate_locally",
+    "calibrated_on",
     "estimate_scores",
     "extrapolate",
     "random_order",
@@ -212,6 +214,19 @@ def calibrate_locally(logits: Floats, labels: Ids, alpha: float = 0.1) -> LocalC
     sets = conformal_sets(logits / temperature, labels, alpha=alpha)
     before = expected_calibration_error(logits, labels)
     return LocalCalibration(temperature, sets, len(labels), before)
+
+
+def calibrated_on(logits: Floats, sample: Ids, true: Ids) -> Floats:
+    """Return probabilities (N, 11) of logits (N, 11), scaled by the temperature of a sample.
+
+    Args:
+        logits: Logits (N, 11) of all cells.
+        sample: Rows of the sample (n,).
+        true: Class ids of the sample (n,).
+    """
+    temperature = calibrate(logits[sample], true, biased=False).temperature
+    found: Floats = softmax(logits / temperature, axis=1)
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ into a linear head. Shapes: n labeled cells, d features, 11 classes.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from scipy.optimize import minimize
 from hf_wbc.data.labels_file import FEWEST_NEW
 from hf_wbc.evaluation.calibration import NEVER
 from hf_wbc.evaluation.validators import unit_rows
-from hf_wbc.labeling.pool import Floats, Ids
+from hf_wbc.labeling.pool import Floats, Ids, Pool
 from hf_wbc.taxonomy import NUM_CLASSES
 
 __all__ = [
@@ -36,6 +36,8 @@ __all__ = [
     "LinearFewShotHead",
     "Settings",
     "class_weights",
+    "logistic",
+    "logits_in_chunks",
     "make_problem",
 ]
 
@@ -44,6 +46,18 @@ _SPREAD = 1e-3
 _PRECISION = {"maxiter": 100, "ftol": 1e-6, "gtol": 1e-4}
 _INTERCEPT = 0.1
 """Strength of the prior on intercepts relative to that on weights."""
+CHUNK = 8192
+"""Cells whose features are held in float64 at a time."""
+
+
+class Head(Protocol):
+    """What few labels give: a classifier of the cells of a pool."""
+
+    def logits(self, features: Floats) -> Floats:
+        """Return logits (N, 11) of features (N, d)."""
+
+    def pool_logits(self, pool: Pool) -> Floats:
+        """Return logits (N, 11) of the cells of a pool."""
 
 
 class LinearFewShotHead(NamedTuple):
@@ -58,6 +72,10 @@ class LinearFewShotHead(NamedTuple):
         """Return logits (N, 11) of features (N, d)."""
         found: Floats = features @ self.weight.T + self.bias
         return found
+
+    def pool_logits(self, pool: Pool) -> Floats:
+        """Return logits (N, 11) of the cells of a pool."""
+        return logits_in_chunks(self, pool.features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +98,18 @@ class CacheHead:
         found: Floats = self.source.logits(features) + votes
         return found
 
+    def pool_logits(self, pool: Pool) -> Floats:
+        """Return logits (N, 11) of the cells of a pool."""
+        return logits_in_chunks(self, pool.features)
 
-Head = LinearFewShotHead | CacheHead
+
+def logits_in_chunks(head: Head, features: NDArray[np.floating[Any]]) -> Floats:
+    """Return logits (N, 11) of features (N, d), without a float64 copy of all features."""
+    parts = [
+        head.logits(features[start : start + CHUNK].astype(np.float64))
+        for start in range(0, len(features), CHUNK)
+    ]
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True, eq=False)

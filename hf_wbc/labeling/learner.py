@@ -15,30 +15,31 @@ from scipy.special import softmax
 
 from hf_wbc.data.labels_file import Answer, match_names, parse_class
 from hf_wbc.data.reader_agreement import agreed_labels
-from hf_wbc.evaluation.calibration import calibrate
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.labeling.adapt import (
-    FACTS_FILE,
     Adaptation,
     adapt,
     held_out_scores,
     quick_head,
-    save_adapted,
     source_head,
     unadapted,
 )
+from hf_wbc.labeling.adapted_model import FACTS_FILE, save_adapted
+from hf_wbc.labeling.cut_network import CutNetwork
 from hf_wbc.labeling.estimate import (
     FEWEST_SAMPLED,
     LearningCurve,
     LocalCalibration,
     ScoreEstimate,
     calibrate_locally,
+    calibrated_on,
     estimate_scores,
     extrapolate,
     random_order,
     random_sample,
 )
-from hf_wbc.labeling.few_shot import FAMILIES, Head, LinearFewShotHead
+from hf_wbc.labeling.few_shot import FAMILIES, Head, LinearFewShotHead, logits_in_chunks
+from hf_wbc.labeling.last_block import HEADS, LAST_BLOCK, adapt_last_block, cut_for_pool
 from hf_wbc.labeling.pool import Floats, Ids, Pool, embed_for_choice
 from hf_wbc.labeling.strategies import PoolView, load_strategy
 from hf_wbc.models import PretrainedModel
@@ -51,7 +52,6 @@ __all__ = ["DEFAULT_STRATEGY", "RANDOM_SHARE", "Learner"]
 DEFAULT_STRATEGY = "typical_then_margin"
 RANDOM_SHARE = 0.3
 """Part of each batch that is taken in random order, for an unbiased estimate of the scores."""
-CHUNK = 8192
 
 
 class Learner:
@@ -81,6 +81,7 @@ class Learner:
         source: LinearFewShotHead,
         *,
         pretrained: PretrainedModel | None = None,
+        network: CutNetwork | None = None,
         prototypes: Floats | None = None,
         strategy: str = DEFAULT_STRATEGY,
         head: str = "logistic",
@@ -95,22 +96,26 @@ class Learner:
             pool: The cells of the laboratory.
             source: The model's own head.
             pretrained: The model, which is needed to save.
+            network: The model cut before its last block; the head `last_block` cuts it otherwise.
             prototypes: Source prototypes (11, d), for the heads that use them.
             strategy: One of `hf_wbc.labeling.strategies.strategy_names()`.
-            head: Family of the head, one of `FAMILIES`.
+            head: Family of the head, one of `HEADS`.
             random_share: Part of each batch in random order, in [0, 1].
             merge: Classes to score as one, as FROM=INTO.
             adapts: Fit a head to the labels; otherwise they only judge the source's.
             seed: Seed of all choices.
 
         Raises:
-            ValueError: For an unknown strategy or head, or a share outside [0, 1].
+            ValueError: For an unknown strategy or head, a share outside [0, 1], or the head
+                `last_block` without images.
         """
-        if head not in FAMILIES:
-            raise ValueError(f"unknown head {head!r}; {did_you_mean(head, FAMILIES)}")
+        if head not in HEADS:
+            raise ValueError(f"unknown head {head!r}; {did_you_mean(head, HEADS)}")
         if not 0 <= random_share <= 1:
             raise ValueError(f"random_share is {random_share}; it must lie in 0..1")
-        self._choose = load_strategy(strategy)
+        if head == LAST_BLOCK and network is None:
+            network = cut_for_pool(pretrained, pool)
+        self._choose, self._network = load_strategy(strategy), network
         self.pool, self.source, self.pretrained = pool, source, pretrained
         self.prototypes, self.strategy, self.head = prototypes, strategy, head
         self.random_share, self.merge, self.seed = random_share, tuple(merge), seed
@@ -202,11 +207,16 @@ class Learner:
         rows, labels = self._labeled()
         if not self.adapts:
             self.adaptation_ = unadapted(self.pool, rows, labels, self.source)
-            return self
-        self.adaptation_ = adapt(
-            self.pool, rows, labels, self.source, family=self.head,
-            prototypes=self.prototypes, seed=self.seed,
-        )  # fmt: skip
+        elif self.head == LAST_BLOCK:
+            assert self._network is not None
+            self.adaptation_ = adapt_last_block(
+                self._network, self.pool, rows, labels, self.source, seed=self.seed
+            )
+        else:
+            self.adaptation_ = adapt(
+                self.pool, rows, labels, self.source, family=self.head,
+                prototypes=self.prototypes, seed=self.seed,
+            )  # fmt: skip
         return self
 
     @property
@@ -227,8 +237,10 @@ class Learner:
 
     def decision_function(self, features: ArrayLike | None = None) -> Floats:
         """Return logits (N, 11) of features (N, d); of the pool's cells by default."""
-        given = self.pool.features if features is None else np.asarray(features)
-        return _logits_in_chunks(self.adaptation.head, given)
+        head = self.adaptation.head
+        if features is None:
+            return head.pool_logits(self.pool)
+        return logits_in_chunks(head, np.asarray(features))
 
     def predict_proba(self, features: ArrayLike | None = None) -> Floats:
         """Return class probabilities (N, 11) of features (N, d); of the pool by default."""
@@ -251,7 +263,7 @@ class Learner:
 
         This head is not cross-validated; it is what chooses cells and suggests classes.
         """
-        found: Floats = softmax(_logits_in_chunks(self._current, self.pool.features[rows]), axis=1)
+        found: Floats = softmax(logits_in_chunks(self._current, self.pool.features[rows]), axis=1)
         return found
 
     @property
@@ -264,7 +276,7 @@ class Learner:
     def held_out_logits(self, head: Adaptation | None = None) -> Floats:
         """Return logits (N, 11) of all cells; labeled ones by heads that did not see them."""
         adaptation = head or self.adaptation
-        logits = _logits_in_chunks(adaptation.head, self.pool.features)
+        logits = adaptation.head.pool_logits(self.pool)
         logits[adaptation.rows] = adaptation.held_out_logits
         return logits
 
@@ -280,11 +292,11 @@ class Learner:
             return None
         true = np.array([self.labels[self.pool.image_ids[row]] for row in sample], np.int64)
         seen = sorted(set(self.labels.values()))
-        after, before = self.held_out_logits(), _logits_in_chunks(self.source, self.pool.features)
+        after, before = self.held_out_logits(), self.source.pool_logits(self.pool)
         one, other = (
             estimate_scores(
                 logits.argmax(1), logits[sample].argmax(1), true,
-                probabilities=_calibrated(logits, sample, true), classes=seen, merge=self.merge,
+                probabilities=calibrated_on(logits, sample, true), classes=seen, merge=self.merge,
             )
             for logits in (after, before)
         )  # fmt: skip
@@ -299,11 +311,16 @@ class Learner:
         return calibrate_locally(self.held_out_logits()[sample], true)
 
     def learning_curve(self, next_labels: int = 50) -> LearningCurve | None:
-        """Say what the next labels will probably bring; None where the source head stays."""
+        """Say what the next labels will probably bring.
+
+        Returns:
+            None where the source head stays, and for a tuned block, which would be trained again
+            for each of 24 parts of the labels.
+        """
         adaptation = self.adaptation
         num = len(adaptation.rows)
         sizes = [size for size in (num // 4, num // 2, 3 * num // 4) if size >= 5]
-        if not adaptation.is_adapted or len(sizes) < 2:
+        if adaptation.family not in FAMILIES or len(sizes) < 2:
             return None
         scores = held_out_scores(self.pool, adaptation, self.source, sizes, seed=self.seed)
         return extrapolate(sizes, scores, next_labels)
@@ -369,18 +386,9 @@ class Learner:
 
     def _view(self, candidates: Ids) -> PoolView:
         rows, labels = self._labeled()
-        logits = _logits_in_chunks(self._current, self.pool.features)
+        logits = self._current.pool_logits(self.pool)
         probabilities = softmax(logits, axis=1).astype(np.float32)
         return PoolView(self._embedding, probabilities, candidates, rows, labels)
-
-
-def _logits_in_chunks(head: Head, features: NDArray[np.floating[Any]]) -> Floats:
-    """Return logits (N, 11), without a float64 copy of all features."""
-    parts = [
-        head.logits(features[start : start + CHUNK].astype(np.float64))
-        for start in range(0, len(features), CHUNK)
-    ]
-    return np.concatenate(parts)
 
 
 def _label_name(label: str | int) -> str:
@@ -390,10 +398,3 @@ def _label_name(label: str | int) -> str:
     if not 0 <= label < len(NAMES):
         raise ValueError(f"the class id is {label}; it must lie in 0..{len(NAMES) - 1}")
     return NAMES[label]
-
-
-def _calibrated(logits: Floats, sample: Ids, true: Ids) -> Floats:
-    """Return probabilities (N, 11) after scaling by a temperature that fits the sample."""
-    temperature = calibrate(logits[sample], true, biased=False).temperature
-    found: Floats = softmax(logits / temperature, axis=1)
-    return found

@@ -40,7 +40,7 @@ def label(
         estimate_scale: Estimate the scale of a folder from its red cells, else its nuclei.
         cell_fills_frame: Images are cut out around their cells; their scale does not matter.
         strategy: Which cells are chosen, see `hf_wbc.labeling.strategies`.
-        head: `logistic`, `prototypes` or `cache`.
+        head: `logistic`, `prototypes`, `cache`, or `last_block`, which tunes the last block too.
         merge: Classes to score as one, as FROM=INTO.
         seed: Seed of all choices.
         cache: Folder of the embeddings.

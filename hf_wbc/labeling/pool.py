@@ -7,7 +7,7 @@ second call computes nothing.
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from PIL import Image
 
 from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.data.dataset import load_splits
-from hf_wbc.data.image_blocks import BLOCK, num_blocks
+from hf_wbc.data.image_blocks import BLOCK, ImageFolder, num_blocks, read_blocks
 from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, image_appearance
 from hf_wbc.data.labels_file import SKIP, Answer, require_known
+from hf_wbc.data.preprocessing import ImagePreprocessing
+from hf_wbc.engine.features import crop_geometry
 from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.image_source import (
     ImageSource,
@@ -37,6 +39,7 @@ from hf_wbc.taxonomy import NAMES, UNLABELED, class_id
 from hf_wbc.text import shorten_list
 
 __all__ = [
+    "CellImages",
     "Floats",
     "Ids",
     "Pool",
@@ -45,7 +48,6 @@ __all__ = [
     "embed_for_choice",
     "folder_labels",
     "open_pool",
-    "read_squares",
 ]
 
 Floats = NDArray[np.float64]
@@ -56,6 +58,15 @@ WIDTH = 64
 """Principal components of the features that strategies see."""
 MAX_FITTED = 1000
 """Cells from which principal components are computed."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellImages:
+    """The images of a pool's cells, which are read when they are needed."""
+
+    read: Callable[[Sequence[str]], Mapping[str, NDArray[np.uint8]]]
+    """Returns the 25 um squares (S, S, 3) of cells by name, as the model sees them."""
+    preprocessing: ImagePreprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +95,8 @@ class Pool:
     """What a summary should say about images that were left out, junk and links, a line each."""
     facts: Mapping[str, Any] | None = None
     """What embedded which images; plain JSON values."""
+    images: CellImages | None = None
+    """The cells' images; None where only features are known."""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -168,6 +181,7 @@ def open_pool(
         faults=found.faults,
         notes=(*source.notes, *_left_out(found.faults)),
         facts={"model": pretrained.revision, "runtime": choice.to_dict(), **source.metadata},
+        images=_images(pretrained, folder, source, found.image_ids),
     )
     return pretrained, pool if folder is not None else _with_dataset_facts(pool, ref, options)
 
@@ -196,34 +210,6 @@ def folder_labels(image_ids: Sequence[str], classes: Mapping[str, str | None]) -
         folders = [part for part in image_id.split("/")[:-1] if part in known]
         found.append(known[folders[-1]] if folders else UNLABELED)
     return np.array(found, np.int64)
-
-
-def read_squares(
-    model: PretrainedModel, ref: str, options: PredictOptions, pool: Pool, image_ids: Sequence[str]
-) -> dict[str, NDArray[np.uint8]]:
-    """Read the 25 um squares (S, S, 3) of cells of a pool, as the model sees them.
-
-    Args:
-        model: The model.
-        ref: The folder or dataset of the pool.
-        options: The options with which the pool was opened.
-        pool: The pool.
-        image_ids: Names of the cells.
-    """
-    folder = find_image_folder(ref, options)
-    if folder is not None:
-        source = folder_source(model, replace(folder, names=tuple(image_ids)), 1)
-        numbers: Sequence[int] = range(num_blocks(source.num_images))
-    else:
-        splits = tuple(split for split in options.splits if split != "test")
-        source = dataset_source(model, ref, splits, options.cell_fills_frame, 1)
-        numbers = sorted({int(row) // BLOCK for row in pool.rows(image_ids)})
-    found = {
-        name: square
-        for block in source.read(numbers)
-        for name, square in zip(block.names, block.pixels, strict=True)
-    }
-    return {image_id: found[image_id] for image_id in image_ids}
 
 
 def embed_for_choice(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -315,6 +301,32 @@ def _collect(folder: Path, total: int, skip_bad: bool) -> _Embedded:
     return _Embedded(
         tuple(ids), np.concatenate(features), np.concatenate(appearance), tuple(faults)
     )
+
+
+def _images(
+    model: PretrainedModel,
+    folder: ImageFolder | None,
+    source: ImageSource,
+    image_ids: Sequence[str],
+) -> CellImages:
+    """Return the images of the cells of a folder, or of a dataset if there is no folder."""
+    geometry = crop_geometry(model)
+    place = {image_id: row for row, image_id in enumerate(image_ids)}
+
+    def read(wanted: Sequence[str]) -> Mapping[str, NDArray[np.uint8]]:
+        if folder is not None:
+            part = replace(folder, names=tuple(wanted))
+            blocks = read_blocks(part, geometry, 1, range(num_blocks(len(wanted))))
+        else:
+            blocks = source.read(sorted({place[image_id] // BLOCK for image_id in wanted}))
+        found = {
+            name: square
+            for block in blocks
+            for name, square in zip(block.names, block.pixels, strict=True)
+        }
+        return {image_id: found[image_id] for image_id in wanted}
+
+    return CellImages(read, source.preprocessing)
 
 
 def _left_out(faults: Sequence[str]) -> list[str]:

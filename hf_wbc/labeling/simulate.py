@@ -4,19 +4,20 @@ Each repetition divides the cells at random into a pool, whose labels can be ask
 cells, which are never offered. Where patients or slides are known, no group is on both sides.
 """
 
-import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hf_wbc.escape import text_read_back
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.labeling.few_shot import LinearFewShotHead
+from hf_wbc.labeling.last_block import LAST_BLOCK, cut_for_pool
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.labeling.pool import Floats, Ids, Pool, answers_of
+from hf_wbc.models import PretrainedModel
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 
 __all__ = [
@@ -61,6 +62,7 @@ class Draw:
     """Macro-F1 of the adapted head on all cells, the labeled ones by heads that did not see them;
     what the estimate is about."""
     is_adapted: bool
+    """Whether the guard kept what the labels fitted; for `last_block`, the tuned block."""
     estimate: float | None = None
     """Macro-F1 of the adapted head as the labels alone say; None with too few random cells."""
     low: float | None = None
@@ -127,6 +129,7 @@ def simulate(
     heads: Sequence[str] = ("logistic",),
     merge: Sequence[str] = (),
     prototypes: Floats | None = None,
+    pretrained: PretrainedModel | None = None,
     known: Collection[tuple[Any, ...]] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Draw]:
@@ -142,6 +145,7 @@ def simulate(
         heads: Families of heads.
         merge: Classes to score as one, as FROM=INTO.
         prototypes: Source prototypes (11, d).
+        pretrained: The model, which the head `last_block` needs.
         known: Keys of draws that exist and are not computed again.
         on_progress: Called with the number of labelings done and the total.
 
@@ -153,29 +157,27 @@ def simulate(
     """
     model, name, num_cells = identity(pool)
     repetitions = _repetitions(pool, budgets, range(first_seed, first_seed + seeds))
-    total, done = len(repetitions) * len(strategies), 0
-    for seed, rows, test, fitting in repetitions:
-        mine, features, true = pool.take(rows), pool.features[test], pool.labels[test]
-        zero = _score(true, source.logits(features.astype(np.float64)), merge)
-        for strategy in strategies:
-            learner = Learner(
-                mine, source, prototypes=prototypes, strategy=strategy, merge=merge, seed=seed
-            )
-            pairs = itertools.product(fitting, heads)
-            key = (model, name, num_cells, seed, strategy)
-            todo = {(budget, head) for budget, head in pairs if (*key, head, budget) not in known}
-            for budget in fitting if todo else ():
-                while num := min(BATCH, budget - len(learner.answered)):
-                    learner.tell_answers(answers_of(mine, learner.next(num)))
-                for head in (each for each in heads if (budget, each) in todo):
-                    learner.head = head
-                    macro_f1, laboratory_f1, estimate = _judge(learner, features, true)
-                    yield Draw(
-                        model, name, name, num_cells, seed, strategy, head, budget, macro_f1, zero,
-                        laboratory_f1, learner.adaptation.is_adapted, *estimate,
-                    )  # fmt: skip
-            done += 1
-            on_progress(done, total)
+    network = cut_for_pool(pretrained, pool) if LAST_BLOCK in heads else None
+    labelings = list(product(repetitions, strategies))
+    for done, ((seed, rows, test, fitting), strategy) in enumerate(labelings, start=1):
+        mine, others = pool.take(rows), pool.take(test)
+        zero = _score(others.labels, source.pool_logits(others), merge)
+        learner = Learner(
+            mine, source, prototypes=prototypes, network=network, strategy=strategy, merge=merge,
+            seed=seed,
+        )  # fmt: skip
+        key = (model, name, num_cells, seed, strategy)
+        todo = {pair for pair in product(fitting, heads) if (*key, *reversed(pair)) not in known}
+        for budget in fitting if todo else ():
+            while num := min(BATCH, budget - len(learner.answered)):
+                learner.tell_answers(answers_of(mine, learner.next(num)))
+            for head in (each for each in heads if (budget, each) in todo):
+                macro_f1, laboratory_f1, estimate = _judge(learner, head, others)
+                yield Draw(
+                    model, name, name, num_cells, seed, strategy, head, budget, macro_f1, zero,
+                    laboratory_f1, learner.adaptation.family == head, *estimate,
+                )  # fmt: skip
+        on_progress(done, len(labelings))
 
 
 def _repetitions(
@@ -200,20 +202,22 @@ def _repetitions(
 
 
 def _judge(
-    learner: Learner, features: NDArray[np.float32], true: Ids
+    learner: Learner, head: str, test: Pool
 ) -> tuple[float, float, tuple[float | None, float | None, float | None]]:
     """Return macro-F1 on test cells and on all cells, and what the labels estimate of the latter.
 
     Args:
-        learner: A learner with new labels or a new family of heads.
-        features: Features of the test cells (N, d).
-        true: Their class ids (N,).
+        learner: A learner with new labels or another head before.
+        head: The head to fit.
+        test: The test cells.
     """
-    pair, logits = learner.fit().estimate(), learner.decision_function(features)
+    learner.head = head
+    pair, logits = learner.fit().estimate(), learner.adaptation.head.pool_logits(test)
     everywhere = np.concatenate([logits, learner.held_out_logits()])
-    labels = np.concatenate([true, learner.pool.labels])
+    labels = np.concatenate([test.labels, learner.pool.labels])
     ends = (pair[0].macro_f1, *pair[0].interval) if pair else (None, None, None)
-    return _score(true, logits, learner.merge), _score(labels, everywhere, learner.merge), ends
+    scores = (_score(test.labels, logits, learner.merge), _score(labels, everywhere, learner.merge))
+    return *scores, ends
 
 
 def _score(true: Ids, logits: Floats, merge: Sequence[str]) -> float:

@@ -72,15 +72,24 @@ def block_depths(classifier: Classifier) -> dict[str, int]:
     It is 0 for the last block, the layers after it and the head. Layers between two blocks belong
     to the first of them.
     """
-    lists = {name for name, part in classifier.named_modules() if _holds_blocks(part)}
-    units = {name: _unit(name, lists) for name, _ in classifier.named_parameters()}
-    blocks = dict.fromkeys(unit for unit in units.values() if unit)
-    number = {block: index for index, block in enumerate(blocks, start=1)}
+    units = _units(classifier)
+    number = {block: index for index, block in enumerate(block_paths(classifier), start=1)}
     depths, passed = {}, 0
     for name, unit in units.items():
         passed = number.get(unit, passed)
         depths[name] = len(number) - passed
     return depths
+
+
+def block_paths(classifier: Classifier) -> tuple[str, ...]:
+    """Return the paths of the blocks in a classifier, in the order of their parameters."""
+    return tuple(dict.fromkeys(unit for unit in _units(classifier).values() if unit))
+
+
+def _units(classifier: Classifier) -> dict[str, str]:
+    """Return the path of the block of each parameter; empty outside all blocks."""
+    lists = {name for name, part in classifier.named_modules() if _holds_blocks(part)}
+    return {name: _unit(name, lists) for name, _ in classifier.named_parameters()}
 
 
 def _holds_blocks(part: nn.Module) -> bool:

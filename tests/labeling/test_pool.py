@@ -9,13 +9,7 @@ from PIL import Image
 from hf_wbc.data import image_blocks
 from hf_wbc.data.image_io import ImageFault
 from hf_wbc.inference.options import PredictOptions
-from hf_wbc.labeling.pool import (
-    Pool,
-    embed_for_choice,
-    folder_labels,
-    open_pool,
-    read_squares,
-)
+from hf_wbc.labeling.pool import Pool, embed_for_choice, folder_labels, open_pool
 from hf_wbc.models import load_classifier, save_classifier
 from tests.conftest import write_domain
 from tests.support.shifted_laboratory import laboratory
@@ -83,9 +77,10 @@ def test_class_folders_provide_labels(model: str, cells: Path, tmp_path: Path) -
 
 
 def test_images_are_read_by_name(model: str, cells: Path, tmp_path: Path) -> None:
-    pretrained, pool = open_pool(model, str(cells), OPTIONS, tmp_path)
+    pool = opened(model, cells, tmp_path)
     wanted = [pool.image_ids[7], pool.image_ids[2]]
-    squares = read_squares(pretrained, str(cells), OPTIONS, pool, wanted)
+    assert pool.images is not None
+    squares = pool.images.read(wanted)
     assert list(squares) == wanted and squares[wanted[0]].shape == (28, 28, 3)
 
 
