@@ -125,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with CtrlC() as ctrl_c:
         try:
             print_any_text()
+            # Python would import modules from the current folder into our worker processes.
+            os.environ["PYTHONSAFEPATH"] = "1"
             keep_within(os.environ)
             if notice := use_writable_caches(os.environ):
                 print_plain(f"hf-wbc: {notice}", file=sys.stderr)

@@ -85,7 +85,7 @@ class DecodeWorkers:
             "OMP_NUM_THREADS": "1",
         }
         return subprocess.Popen(
-            [sys.executable, "-c", _START.format(args=self._limits)],
+            [sys.executable, "-P", "-c", _START.format(args=self._limits)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
