@@ -139,6 +139,7 @@ def evaluate(
     allow_unscaled: bool = False,
     runtime: "RuntimeName" = "torch",
     test_time_flips: bool = False,
+    neighbors: int | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score a trained model on a labeled dataset, as `hf-wbc evaluate` does.
@@ -153,6 +154,8 @@ def evaluate(
         allow_unscaled: Accept a dataset whose scale is unknown.
         runtime: `torch`, `compile`, `openvino`, `onnx`, or `auto` for the fastest that agrees.
         test_time_flips: Average predictions over mirrored images, at four times the cost.
+        neighbors: Number of nearest reference cells (`hf-wbc reference`) whose vote names a cell
+            instead of the model's head.
         on_progress: Called with the number of images done and the total.
 
     Returns:
@@ -169,7 +172,7 @@ def evaluate(
     folder = evaluate_model(
         str(model), str(data), Path(output_dir), tuple(splits), tuple(merge), tuple(classes),
         allow_unscaled, report=on_progress or without_progress_bars, runtime=runtime,
-        test_time_flips=test_time_flips,
+        test_time_flips=test_time_flips, neighbors=neighbors,
     )  # fmt: skip
     record: dict[str, Any] = folder.read_record()
     return record

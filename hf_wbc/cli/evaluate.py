@@ -41,6 +41,7 @@ def evaluate(
     allow_unscaled: bool = False,
     runtime: RuntimeName = "torch",
     test_time_flips: bool = False,
+    neighbors: int | None = None,
 ) -> None:
     """Score a model on a labeled dataset.
 
@@ -59,11 +60,14 @@ def evaluate(
         runtime: What computes; auto is the fastest installed one whose probabilities agree with
             torch's to 0.001.
         test_time_flips: Average predictions over mirrored images, at four times the cost.
+        neighbors: Let this many of the nearest reference cells (`hf-wbc reference`) name each cell
+            instead of the model's head.
     """
     from functools import partial
 
     from hf_wbc.cli.display import print_results, stage_progress
     from hf_wbc.inference.evaluate import evaluate_model
+    from hf_wbc.inference.neighbor_vote import describe_vote
     from hf_wbc.plots.confusion import draw_confusion
     from hf_wbc.plots.style import save
 
@@ -71,12 +75,15 @@ def evaluate(
         folder = evaluate_model(
             model, data, out, splits, merge, classes, allow_unscaled,
             report=partial(report, "predict"), runtime=runtime, test_time_flips=test_time_flips,
+            neighbors=neighbors,
         )  # fmt: skip
     record = folder.read_record()
     name, scores = record["data"]["name"], record["scores"]
     split = "all" if len(splits) == len(get_args(Split)) else "+".join(splits)
     save(draw_confusion(scores, f"{name}, {split}"), folder.path / "confusion.png")
     print_results(folder.path, {name: {"role": "scored", split: scores}})
+    if "neighbors" in record:
+        print_plain(describe_vote(record["neighbors"]))
     if "consequences" in scores:  # not in evaluations of earlier versions
         print_plain(_grave_errors(scores["consequences"]))
     if "probability_scores" in record:  # not in evaluations of earlier versions

@@ -26,6 +26,7 @@ def predict(
     out: OutputFile,
     format: Format = "csv",
     source: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+    neighbors: int | None = None,
     inference: PredictOptions = DEFAULTS,
 ) -> None:
     """Predict the class of every image in a folder or dataset.
@@ -44,6 +45,8 @@ def predict(
             rejected, and the kind of outlier that it looks like, such as platelet, if the model
             knows any; challenge is the submission format of 2022 (Image,Label,LabelID).
         source: Use the scale of a known laboratory, such as matek_19.
+        neighbors: Let this many of the nearest reference cells (`hf-wbc reference`) name each image
+            instead of the model's head, without conformal sets and rejection.
         inference: How images are read and which runtime computes.
     """
     from dataclasses import replace
@@ -68,6 +71,7 @@ def predict(
             out,
             format,
             inference,
+            neighbors=neighbors,
             on_progress=lambda done, total: report("predict", done, total),
         )
     if predictions is not None:  # only the first process has them
@@ -79,6 +83,7 @@ def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:
     from collections import Counter
 
     from hf_wbc.inference.batch_predict import describe_degradation
+    from hf_wbc.inference.neighbor_vote import describe_vote
     from hf_wbc.text import shorten_list
 
     counts = ", ".join(f"{name} {number:,}" for name, number in predictions.counts.items())
@@ -88,6 +93,8 @@ def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:
         kinds = Counter(kind for kind in predictions.outliers if kind)
         said = "".join(f", {number:,} look like a {kind}" for kind, number in kinds.items())
         lines.append(f"rejected as none of the classes: {int(predictions.rejected.sum()):,}{said}")
+    if (vote := predictions.metadata.get("neighbors")) is not None:
+        lines.append(describe_vote(vote))
     runtime = predictions.metadata["runtime"]
     lines.append(f"runtime: {runtime['name']} {runtime['version']}, {runtime['precision']}")
     lines += [f"rejected runtime: {reason}" for reason in runtime["rejected"]]

@@ -259,8 +259,21 @@ def _evaluation_scores(
                     arguments += [f"--{option}", *record["scores"][option]]
             if record["data"]["um_per_px"] is None:
                 arguments.append("--allow-unscaled")
-            command = f"{facts['command']} && {shlex.join(arguments)}"
-            yield _score({**facts, "command": command}, laboratory, images, record["scores"])
+            commands, row = [str(facts["command"])], str(facts["row"])
+            if (vote := record.get("neighbors")) is not None:
+                num = str(vote["num_neighbors"])
+                row = f"{row}, vote of {num} neighbors"
+                commands.append(_reference_command(trained.model, vote))
+                arguments += ["--neighbors", num]
+            command = " && ".join([*commands, shlex.join(arguments)])
+            found = {**facts, "row": row, "command": command}
+            yield _score(found, laboratory, images, record["scores"])
+
+
+def _reference_command(model: str, vote: Mapping[str, Any]) -> str:
+    """Return the command that builds the reference cells that voted in an evaluation."""
+    arguments = ["hf-wbc", "reference", model, *(f"build/{each}" for each in vote["sources"])]
+    return shlex.join([*arguments, "--per-class", str(vote["per_class"])])
 
 
 def _score(

@@ -129,6 +129,11 @@ def _evaluation(
     is_home = record["data"]["name"] in record["model"]["exposed_to"]
     if record["splits"] != ["test"] and is_home:
         raise ValueError(f"{record['data']['name']} was in training: score its test split only")
+    if "neighbors" in record:
+        raise ValueError(
+            "the evaluation is of a vote of reference cells (--neighbors), which the model does "
+            "not compute; evaluate the model without it"
+        )
     if record["data"]["revision"] != benchmark.revision:
         raise ValueError(
             f"the evaluation is of {record['data']['ref']} at {record['data']['revision']}, and "

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hf_wbc.arithmetic import with_arithmetic
-from hf_wbc.data.image_blocks import BLOCK, ImageBlock, num_blocks
+from hf_wbc.data.image_blocks import BLOCK, ImageBlock, ImageFolder, num_blocks
 from hf_wbc.data.parallel import prefetch
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.engine.calibrate import fit_run_abstention
@@ -33,6 +33,7 @@ from hf_wbc.inference.image_source import (
     find_image_folder,
     folder_source,
 )
+from hf_wbc.inference.neighbor_vote import make_vote
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.inference.outliers import OutlierKind, recognize
 from hf_wbc.inference.runtime import apply_head, run_runtime
@@ -50,6 +51,7 @@ __all__ = [
     "AnswerFunction",
     "BatchPredictions",
     "Chunk",
+    "HeadFunction",
     "LogitsFunction",
     "bf16_degradation",
     "describe_degradation",
@@ -59,6 +61,8 @@ __all__ = [
 
 LogitsFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Maps crops (B, S, S, 3) to logits (B, 11)."""
+HeadFunction = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Maps features (B, d) to logits (B, 11)."""
 AnswerFunction = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], list[str]]]
 """Maps crops (B, S, S, 3) to logits (B, 11) and the kind of outlier of each, "" for cells."""
 BF16_SAMPLE = 1000
@@ -103,6 +107,7 @@ def predict_images(
     accelerator: "Accelerator",
     options: PredictOptions | None = None,
     *,
+    neighbors: int | None = None,
     on_progress: Report = without_progress_bars,
 ) -> BatchPredictions:
     """Predict every image of a folder or dataset, in the order of the names.
@@ -114,38 +119,37 @@ def predict_images(
         work: Folder of finished blocks, from which the same call resumes after an interruption.
         accelerator: Its processes share the work, and each returns all predictions.
         options: Scale, splits, runtime and so on.
+        neighbors: Number of nearest reference cells whose vote names an image, without conformal
+            sets and rejection by the model's calibration; None for the head.
         on_progress: Called with the number of images done and the total.
 
     Raises:
-        ValueError: For a model of other classes, missing images or scale, a rejected runtime, and
-            bad images, which it names, unless `skip_bad`.
+        ValueError: For a model of other classes, missing images, scale or reference cells, a
+            rejected runtime, and bad images, which it names, unless `skip_bad`.
     """
     options = options or PredictOptions()
     images = find_image_folder(ref, options)
-    pretrained, num_proc = load_trained(model), _decoders(options.num_proc, accelerator)
+    pretrained = load_trained(model)
     pretrained.classifier.to(accelerator.device).eval()
-    source = (
-        dataset_source(
-            pretrained, ref, options.splits, options.cell_fills_frame, num_proc,
-            options.test_time_flips,
-        )
-        if images is None
-        else folder_source(pretrained, images, num_proc, options.test_time_flips)
-    )  # fmt: skip
+    reference_set = read_reference_set(model, pretrained)
+    vote = None if neighbors is None else make_vote(model, reference_set, neighbors)
+    source = _open_source(pretrained, ref, images, options, accelerator)
     choice = choose_runtime(
         pretrained.classifier, pretrained.preprocessing, options.runtime, options.precision,
         pretrained.revision,
     )  # fmt: skip
-    runtime, kinds = choice.runtime, read_reference_set(model, pretrained).outliers
+    runtime, kinds = choice.runtime, reference_set.outliers
+    head = vote.logits if vote else partial(apply_head, pretrained.classifier)
+    facts = {**source.metadata, **({"neighbors": vote.to_dict()} if vote else {})}
     identity = {
         "engine": [runtime.name, runtime.version, runtime.precision],
         "listing": source.fingerprint,
         "revision": pretrained.revision,
         "outliers": [kind.to_dict() for kind in kinds],
     }
-    folder = work / digest(with_arithmetic({**identity, **source.metadata}))
-    degradation = _measure_degradation(pretrained, choice, source)
-    answer = partial(_answer, pretrained, runtime, source.preprocessing, kinds)
+    folder = work / digest(with_arithmetic({**identity, **facts}))
+    degradation = _measure_degradation(pretrained, choice, source, head)
+    answer = partial(_answer, pretrained, runtime, source.preprocessing, kinds, head)
     predict_chunks(source, answer, folder, accelerator, options.skip_bad, on_progress)
     chunks = list(read_chunks(source, folder))
     _require_usable(chunks, source.num_images, options.skip_bad)
@@ -153,9 +157,25 @@ def predict_images(
         "model": _model_facts(model, pretrained),
         "runtime": {**choice.to_dict(), "degradation": degradation},
         "outliers": {kind.name: kind.recall for kind in kinds},
-        **source.metadata,
+        **facts,
     }
     return _collect(pretrained, chunks, source, metadata)
+
+
+def _open_source(
+    pretrained: PretrainedModel,
+    ref: str,
+    images: ImageFolder | None,
+    options: PredictOptions,
+    accelerator: "Accelerator",
+) -> ImageSource:
+    """Open a folder of images, or the dataset `ref` if there is none."""
+    num_proc, flips = _decoders(options.num_proc, accelerator), options.test_time_flips
+    if images is not None:
+        return folder_source(pretrained, images, num_proc, flips)
+    return dataset_source(
+        pretrained, ref, options.splits, options.cell_fills_frame, num_proc, flips
+    )
 
 
 def _model_facts(name: str, pretrained: PretrainedModel) -> dict[str, Any]:
@@ -187,7 +207,8 @@ def _collect(
     bad = tuple(fault for chunk in chunks for fault in chunk.faults)
     logits = np.concatenate([chunk.logits for chunk in chunks])
     data = {**metadata["data"], "num_images": len(ids), "num_bad": len(bad)}
-    abstention = fit_run_abstention(pretrained)
+    is_head = "neighbors" not in metadata
+    abstention = fit_run_abstention(pretrained) if is_head else None
     sets = None if abstention is None else abstention.within_class.sets(logits)
     rejected = None if abstention is None else abstention.rejection.rejects(logits)
     outliers = tuple(kind for chunk in chunks for kind in chunk.outliers)
@@ -212,11 +233,12 @@ def _answer(
     runtime: Runtime,
     preprocessing: ImagePreprocessing,
     kinds: Sequence[OutlierKind],
+    head: HeadFunction,
     crops: NDArray[np.uint8],
 ) -> tuple[NDArray[np.float32], list[str]]:
     device = pretrained.classifier.head.weight.device
     features = run_runtime(runtime, crops, preprocessing, device)
-    return apply_head(pretrained.classifier, features), recognize(kinds, features)
+    return head(features), recognize(kinds, features)
 
 
 def _decoders(num_proc: int | None, accelerator: "Accelerator") -> int | None:
@@ -361,7 +383,7 @@ def describe_degradation(degradation: dict[str, Any]) -> str:
 
 
 def _measure_degradation(
-    pretrained: PretrainedModel, choice: RuntimeChoice, source: ImageSource
+    pretrained: PretrainedModel, choice: RuntimeChoice, source: ImageSource, head: HeadFunction
 ) -> dict[str, Any] | None:
     """Measure bf16 on the first images; None for fp32."""
     if choice.runtime.precision == "fp32":
@@ -373,6 +395,6 @@ def _measure_degradation(
     torch_runtime = eager_runtime(pretrained.classifier, source.size)
 
     def logits_of(runtime: Runtime) -> LogitsFunction:
-        return lambda crops: _answer(pretrained, runtime, source.preprocessing, (), crops)[0]
+        return lambda crops: _answer(pretrained, runtime, source.preprocessing, (), head, crops)[0]
 
     return bf16_degradation(logits_of(torch_runtime), logits_of(choice.runtime), crops, labels)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ from hf_wbc.engine.forward import (
 from hf_wbc.engine.scores import prediction_rows, score_predictions, score_probabilities
 from hf_wbc.evaluation.abstention import abstention_scores
 from hf_wbc.evaluation.metrics import confusion_counts
+from hf_wbc.inference.gallery import read_reference_set
+from hf_wbc.inference.neighbor_vote import NeighborVote, make_vote
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_other_than_torch
 from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.records import RunFolder, atomic_replace
@@ -53,6 +56,7 @@ def evaluate_model(
     report: Report = without_progress_bars,
     runtime: str = "torch",
     test_time_flips: bool = False,
+    neighbors: int | None = None,
 ) -> RunFolder:
     """Score a model on splits of a dataset, and write predictions and scores to a folder.
 
@@ -70,35 +74,50 @@ def evaluate_model(
         report: Called with the number of images done, and the total.
         runtime: One of `select_runtime.RUNTIMES`; others than torch are part of the folder's name.
         test_time_flips: Average predictions over mirrored images, whatever the model's rule is.
+        neighbors: Number of nearest reference cells whose vote names a cell; None for the head.
 
     Raises:
-        ValueError: If the model, the dataset or the runtime cannot be used.
+        ValueError: If the model, the dataset, the runtime or the reference set cannot be used.
     """
     options = {"merge": list(merge), "classes": list(classes), "seed": seed}
     domains = _scorable_domains(ref, splits, merge, classes, allow_unscaled)
     loaded, accelerator = load_trained(model), make_accelerator()
+    vote = _load_vote(model, loaded, neighbors, domains)
     choice = _choose_runtime(loaded, runtime, accelerator)
     preprocessing, images = preprocessing_for(loaded, ref, test_time_flips)
-    prints = {domain.split: domain.fingerprint for domain in domains}
-    runtime_name = {"runtime": choice.runtime.name} if choice else {}
-    identity = {"model": loaded.revision, "data": prints, "images": images, **options}
-    identity = with_arithmetic({**identity, **runtime_name})
+    voting = {"neighbors": vote.to_dict()} if vote else {}
+    identity = _identity(loaded, domains, images, choice, {**options, **voting})
     folder = RunFolder.find(root, identity)
     if folder.finished:
         return folder
-    found, elapsed_s = _predict_domains(loaded, domains, preprocessing, accelerator, choice, report)
-    runtime_facts = {"runtime": choice.to_dict()} if choice else {}
+    found, elapsed_s = _predict_domains(
+        loaded, domains, preprocessing, accelerator, choice, vote, report
+    )
     record = {
         **{"kind": "evaluation", "run": folder.path.name, **_facts(model, loaded, domains)},
-        **{"splits": list(splits), "images": images, **runtime_facts},
-        **_scores(loaded, domains, found, merge, classes, seed),
+        **{"splits": list(splits), "images": images, **voting},
+        **({"runtime": choice.to_dict()} if choice else {}),
+        **_scores(loaded, domains, found, merge, classes, seed, is_head=vote is None),
         **_circumstances(elapsed_s, sum(map(len, domains)), accelerator),
     }
     if accelerator.is_main_process:
-        rows = [prediction_rows(*each) for each in zip(domains, found, strict=True)]
-        requested = {"model": model, "data": ref, "splits": list(splits), **options}
-        _write(folder, requested, identity, rows, record)
+        requested = {"model": model, "data": ref, "splits": list(splits), **options, **voting}
+        _write(folder, requested, identity, domains, found, record)
     return folder
+
+
+def _identity(
+    loaded: PretrainedModel,
+    domains: Sequence[DomainSplit],
+    images: Mapping[str, Any],
+    choice: RuntimeChoice | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return everything that decides an evaluation, whose digest names its folder."""
+    prints = {domain.split: domain.fingerprint for domain in domains}
+    runtime_name = {"runtime": choice.runtime.name} if choice else {}
+    identity = {"model": loaded.revision, "data": prints, "images": images, **options}
+    return with_arithmetic({**identity, **runtime_name})
 
 
 def _choose_runtime(
@@ -109,14 +128,27 @@ def _choose_runtime(
     return choose_other_than_torch(loaded, name)
 
 
+def _load_vote(
+    model: str, loaded: PretrainedModel, neighbors: int | None, domains: Sequence[DomainSplit]
+) -> NeighborVote | None:
+    """Return the vote of the model's reference cells; None if the head names the cells."""
+    if neighbors is None:
+        return None
+    vote = make_vote(model, read_reference_set(model, loaded), neighbors)
+    vote.require_other_cells(domains)
+    return vote
+
+
 def _write(
     folder: RunFolder,
     requested: Mapping[str, Any],
     identity: Mapping[str, Any],
-    rows: Sequence[pa.Table],
+    domains: Sequence[DomainSplit],
+    predictions: Sequence[Predictions],
     record: Mapping[str, Any],
 ) -> None:
     """Write the predictions and the record; the record comes last and finishes the folder."""
+    rows = [prediction_rows(*each) for each in zip(domains, predictions, strict=True)]
     with folder.writing(requested, identity):
         with atomic_replace(folder.predictions) as temporary:
             pq.write_table(pa.concat_tables(rows), temporary)
@@ -155,6 +187,7 @@ def _predict_domains(
     preprocessing: ImagePreprocessing,
     accelerator: "Accelerator",
     choice: RuntimeChoice | None,
+    vote: NeighborVote | None,
     report: Report,
 ) -> tuple[list[Predictions], float]:
     """Predict each split, and return the predictions and their wall time in seconds."""
@@ -164,11 +197,10 @@ def _predict_domains(
     for domain in domains:
         pixels = load_images(loaded, domain)
         show = report_after(report, num_done, total)
-        predictions.append(
-            predict(
-                loaded.classifier, pixels, preprocessing, accelerator, report=show, runtime=runtime
-            )
+        found = predict(
+            loaded.classifier, pixels, preprocessing, accelerator, report=show, runtime=runtime
         )
+        predictions.append(replace(found, logits=vote.logits(found.features)) if vote else found)
         num_done += len(domain)
     return predictions, time.perf_counter() - start
 
@@ -180,11 +212,12 @@ def _scores(
     merge: Sequence[str],
     classes: Sequence[str],
     seed: int,
+    is_head: bool,
 ) -> dict[str, Any]:
-    """Return the scores, and the calibration of a model that was saved with its abstention."""
+    """Return the scores, and how the abstention of a model fares, which belongs to its head."""
     logits = np.concatenate([found.logits for found in predictions])
     labels = np.concatenate([domain.labels for domain in domains])
-    abstention = fit_run_abstention(loaded)
+    abstention = fit_run_abstention(loaded) if is_head else None
     return {
         "scores": score_predictions(domains, logits.argmax(1), merge, classes, seed),
         "probability_scores": score_probabilities(domains, logits, merge, classes, seed),

@@ -38,8 +38,9 @@ COLUMNS = (
     "rejected", "outlier",
 )  # fmt: skip
 """`conformal` lists the classes of the conformal set, most probable first; it and `rejected` are
-empty for a model saved without calibration. `outlier` names the kind of outlier that a rejected
-image looks like, such as platelet, if the model's reference set knows kinds of outliers."""
+empty for a model saved without calibration and for a vote of neighbors. `outlier` names the kind of
+outlier that a rejected image looks like, such as platelet, if the model's reference set knows kinds
+of outliers."""
 PATIENT = "patient"
 """Column of the patients, which follows the others if a layout names them."""
 SET_SEPARATOR = ";"
@@ -53,6 +54,7 @@ def predict_to_file(
     form: Format,
     options: PredictOptions | None = None,
     *,
+    neighbors: int | None = None,
     on_progress: Report = without_progress_bars,
 ) -> BatchPredictions | None:
     """Predict images as `predict_images` does, and write the predictions to a file.
@@ -66,6 +68,7 @@ def predict_to_file(
         out: The file to write; an existing file is replaced.
         form: challenge or csv for a .csv file, parquet for a .parquet file.
         options: Scale, splits, runtime and so on.
+        neighbors: Number of nearest reference cells that vote; None for the model's head.
         on_progress: Called with the number of images done and the total.
 
     Returns:
@@ -88,6 +91,7 @@ def predict_to_file(
             work.root,
             accelerator,
             options,
+            neighbors=neighbors,
             on_progress=on_progress if accelerator.is_main_process else without_progress_bars,
         )
         accelerator.wait_for_everyone()

@@ -1,5 +1,6 @@
 """`hf-wbc evaluate MODEL FOLDER` writes the record, predictions, and figures once."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import torch
 from PIL import Image
 from sklearn.metrics import f1_score, roc_auc_score
 
+from hf_wbc.api import embed
 from hf_wbc.cli.main import main
 from hf_wbc.data.dataset import load_split
 from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.engine.features import load_images
 from hf_wbc.engine.forward import FLIPS
+from hf_wbc.evaluation.validators import unit_rows
+from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.models import load_trained
 from hf_wbc.records import RunFolder
 from hf_wbc.taxonomy import NAMES
@@ -37,9 +41,11 @@ def trained(
     return RunFolder(path)
 
 
-def evaluate(trained: RunFolder, data: str, out: Path, *more: str) -> RunFolder:
+def evaluate(
+    trained: RunFolder, data: str, out: Path, *more: str, model: str | None = None
+) -> RunFolder:
     before = set(out.iterdir()) if out.exists() else set()
-    assert main(["evaluate", str(trained.model), data, "--out", str(out), *more]) == 0
+    assert main(["evaluate", model or str(trained.model), data, "--out", str(out), *more]) == 0
     (path,) = set(out.iterdir()) - before
     return RunFolder(path)
 
@@ -108,6 +114,68 @@ def test_flips_at_test_time_average_mirrored_images(
     logits = np.stack(pq.read_table(flipped.predictions)["logits"].to_pylist())
     assert logits == pytest.approx(torch.stack(views).mean(0).numpy(), abs=1e-4)
     assert (logits != np.stack(pq.read_table(plain.predictions)["logits"].to_pylist())).any()
+
+
+@pytest.fixture(scope="module")
+def with_reference(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """Copy the model, and build a reference set of two cells of each class."""
+    model = tmp_path_factory.mktemp("reference") / "model"
+    shutil.copytree(trained.model, model)
+    assert main(["reference", str(model), laboratories[0], "--per-class", "2"]) == 0
+    return str(model)
+
+
+def test_vote_of_neighbors_replaces_the_head(
+    trained: RunFolder,
+    with_reference: str,
+    laboratories: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folders = [
+        evaluate(trained, laboratories[1], tmp_path, *more, model=with_reference)
+        for more in ((), ("--neighbors", "1"), ("--neighbors", "3"))
+    ]
+    head, nearest, voted = (folder.read_record() for folder in folders)
+    assert "neighbors" not in head and head["calibration"] is not None
+    assert voted["neighbors"]["num_neighbors"] == 3 and voted["calibration"] is None
+    assert voted["neighbors"]["num_cells"] == 2 * len(NAMES)
+    assert "22 reference cells of home" in capsys.readouterr().out
+    gallery = read_reference_set(with_reference, load_trained(with_reference)).gallery
+    assert gallery is not None
+    cells = pq.read_table(folders[1].predictions)
+    features = embed(with_reference, laboratories[1], cache=tmp_path / "features")["test"]
+    closest = (unit_rows(features) @ gallery.features.T).argmax(1)
+    assert cells["predicted"].to_pylist() == gallery.labels[closest].tolist()
+    expected = f1_score(cells["label"].to_pylist(), cells["predicted"].to_pylist(), average="macro")
+    assert nearest["scores"]["macro_f1"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("more", "has_reference", "said"),
+    [
+        (("--neighbors", "0"), True, "at least 1"),
+        (("--neighbors", "23"), True, "22 reference cells"),
+        (("--neighbors", "1"), False, "hf-wbc reference"),
+        (("--neighbors", "1", "--splits", "train"), True, "name themselves"),
+    ],
+)
+def test_impossible_votes_are_reported_and_nothing_written(
+    trained: RunFolder,
+    with_reference: str,
+    laboratories: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    has_reference: bool,
+    said: str,
+) -> None:
+    model = with_reference if has_reference else str(trained.model)
+    out = tmp_path / "out"
+    assert main(["evaluate", model, laboratories[0], "--out", str(out), *more]) == 1
+    assert said in capsys.readouterr().err and not out.exists()
 
 
 def test_multiple_splits_are_scored_together(

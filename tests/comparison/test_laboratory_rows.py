@@ -32,7 +32,9 @@ def save_model(folder: Path, weights: bytes) -> None:
     (folder / "model.safetensors").write_bytes(weights)
 
 
-def write_evaluation(root: Path, model: Path, laboratory: str, macro_f1: float) -> None:
+def write_evaluation(
+    root: Path, model: Path, laboratory: str, macro_f1: float, **facts: Any
+) -> None:
     """Write the record of an evaluation of all images."""
     scores = {
         "macro_f1": macro_f1, "num_images": 9, "merge": [], "classes": list(CLASSES),
@@ -44,8 +46,9 @@ def write_evaluation(root: Path, model: Path, laboratory: str, macro_f1: float) 
         "data": {"name": laboratory, "um_per_px": None},
         "splits": ["train", "validation", "test"],
         "scores": scores,
+        **facts,
     }
-    folder = root / f"{laboratory}_{model.parent.name}"
+    folder = root / "_".join((laboratory, model.parent.name, *facts))
     folder.mkdir(parents=True)
     RunFolder(folder).write_record(record)
 
@@ -67,6 +70,25 @@ def test_target_scores_come_from_runs_and_others_from_evaluations(
     assert evaluated.command.startswith(own.command)
     assert "--allow-unscaled" in evaluated.command.partition("&&")[2]
     assert str(tmp_path) not in evaluated.command
+
+
+def test_vote_of_neighbors_is_a_row_of_its_own(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "runs")
+    save_model(run / "model", b"weights")
+    vote = {"num_neighbors": 20, "per_class": 500, "sources": ["home"]}
+    write_evaluation(tmp_path / "evaluations", run / "model", "third", 0.5)
+    write_evaluation(tmp_path / "evaluations", run / "model", "third", 0.6, neighbors=vote)
+    own, head, voted = collect_scores("robust", [run], [tmp_path / "evaluations"])
+    assert own.row == head.row == "robust" and head.macro_f1 == 0.5
+    assert voted.row not in (head.row, "") and "20" in voted.row and voted.macro_f1 == 0.6
+    training, reference, evaluation = voted.command.split(" && ")
+    assert training == own.command and "--neighbors" not in head.command
+    words = shlex.split(reference)
+    assert words[:2] == ["hf-wbc", "reference"]
+    assert words[3:] == ["build/home", "--per-class", "500"]
+    assert shlex.split(evaluation)[-2:] == ["--neighbors", "20"]
 
 
 def test_run_without_target_is_scored_on_its_source(

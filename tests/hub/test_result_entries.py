@@ -73,6 +73,7 @@ def test_every_record_becomes_an_entry_parsed_by_hub_library() -> None:
         ({**REPRESENTATION, "datasets": []}, "damaged"),
         ({**ATTRIBUTES, "f1": []}, "damaged"),
         (evaluation("home", data={"name": "home", "ref": "", "revision": "c"}), "again"),
+        (evaluation("home", neighbors={"num_neighbors": 20}), "--neighbors"),
     ],
 )  # fmt: skip
 def test_unrelated_record_is_reported(record: dict[str, Any], said: str) -> None:

@@ -1,7 +1,9 @@
 """Bulk prediction: resumable chunks and several processes give identical results."""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 from support.forked import start_forked
 
+from hf_wbc.api import evaluate
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.data import image_blocks
@@ -184,6 +187,29 @@ def test_model_without_prediction_sets_leaves_columns_empty(
     assert main(command(str(tmp_path / "model"), one, tmp_path / "a.parquet")) == 0
     (row,) = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert row["conformal"] is None and row["rejected"] is None
+
+
+def test_vote_of_neighbors_has_no_prediction_sets(
+    model: str, laboratories: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    assert main(["reference", str(copy), laboratories[0], "--per-class", "2"]) == 0
+    out, words = tmp_path / "a.parquet", ("--neighbors", "3", "--splits", "test")
+    command = ["predict", str(copy), laboratories[1], "--out", str(out), "--format", "parquet"]
+    assert main([*command, *words, "--runtime", "torch", "--num-proc", "1"]) == 0
+    assert "3 nearest of 22 reference cells" in capsys.readouterr().out
+    table = pq.read_table(out)
+    assert table["conformal"].null_count == table["rejected"].null_count == len(table)
+    facts = json.loads(table.schema.metadata[b"hf_wbc"])
+    record = evaluate(copy, laboratories[1], tmp_path / "scored", neighbors=3)
+    assert facts["neighbors"] == record["neighbors"]
+    (folder,) = (tmp_path / "scored").iterdir()
+    evaluated = pq.read_table(folder / "predictions.parquet")
+    expected = {row["image_id"]: row["predicted"] for row in evaluated.to_pylist()}
+    assert {row["image_id"]: row["predicted_id"] for row in table.to_pylist()} == expected
+    assert main([*command, *words[2:], "--neighbors", "23"]) == 1
+    assert "22 reference cells" in capsys.readouterr().err
 
 
 def test_effect_of_bf16_is_reported(
