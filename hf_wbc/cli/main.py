@@ -125,8 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with CtrlC() as ctrl_c:
         try:
             print_any_text()
-            # Python would import modules from the current folder into our worker processes.
-            os.environ["PYTHONSAFEPATH"] = "1"
             keep_within(os.environ)
             if notice := use_writable_caches(os.environ):
                 print_plain(f"hf-wbc: {notice}", file=sys.stderr)
@@ -149,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_program() -> NoReturn:
     """Run the command of this process's arguments, and end the process with its status."""
     open_closed_streams()
+    # Python would import modules from the current folder into our worker processes.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         status = main()
     except SystemExit as error:

@@ -63,18 +63,21 @@ def test_closed_streams_are_no_error_and_children_inherit_them(tmp_path: Path, c
 @pytest.mark.slow
 @pytest.mark.ci
 def test_worker_processes_import_nothing_from_the_current_folder(tmp_path: Path) -> None:
-    for name in ("hf_wbc", "multiprocessing", "numpy"):
-        (tmp_path / f"{name}.py").write_text("open('executed', 'w').close()")
-    code = (
-        "from multiprocessing import get_context; from hf_wbc.cli.main import main\n"
+    script, strange = tmp_path / "run.py", tmp_path / "strange"
+    script.write_text(
+        "from multiprocessing import get_context; from hf_wbc.cli import main as cli\n"
         "from hf_wbc.data.decode_worker import run_limited\n"
-        "assert main(['methods']) == 0 and run_limited(abs, -1) == 1\n"
-        "process = get_context('spawn').Process(target=abs, args=(1,))\n"
-        "process.start(); process.join(); assert process.exitcode == 0"
+        "def command():\n"
+        " process = get_context('spawn').Process(target=abs, args=(1,))\n"
+        " process.start(); process.join()\n"
+        " return process.exitcode + run_limited(abs, -1) - 1\n"
+        "if __name__ == '__main__': cli.main = command; cli.run_program()"
     )
-    words = [sys.executable, "-P", "-c", code]
-    done = subprocess.run(words, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    assert not (tmp_path / "executed").exists() and done.returncode == 0
+    strange.mkdir()
+    for name in ("hf_wbc", "multiprocessing", "numpy"):
+        (strange / f"{name}.py").write_text("open('executed', 'w').close()")
+    done = subprocess.run([sys.executable, script], cwd=strange)
+    assert not (strange / "executed").exists() and done.returncode == 0
 
 
 def test_unrelated_broken_pipe_is_an_error(
