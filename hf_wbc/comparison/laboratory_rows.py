@@ -262,7 +262,7 @@ def _evaluation_scores(
             commands, row = [str(facts["command"])], str(facts["row"])
             if (vote := record.get("neighbors")) is not None:
                 num = str(vote["num_neighbors"])
-                row = f"{row}, vote of {num} neighbors"
+                row = f"{row}, {num} nearest of {vote['num_cells']:,} cells"
                 commands.append(_reference_command(trained.model, vote))
                 arguments += ["--neighbors", num]
             command = " && ".join([*commands, shlex.join(arguments)])

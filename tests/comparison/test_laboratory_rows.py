@@ -77,12 +77,16 @@ def test_vote_of_neighbors_is_a_row_of_its_own(
 ) -> None:
     run = make_run(tmp_path / "runs")
     save_model(run / "model", b"weights")
-    vote = {"num_neighbors": 20, "per_class": 500, "sources": ["home"]}
+    vote = {"num_neighbors": 20, "per_class": 500, "num_cells": 5000, "sources": ["home"]}
     write_evaluation(tmp_path / "evaluations", run / "model", "third", 0.5)
     write_evaluation(tmp_path / "evaluations", run / "model", "third", 0.6, neighbors=vote)
-    own, head, voted = collect_scores("robust", [run], [tmp_path / "evaluations"])
+    smaller = {**vote, "per_class": 40, "num_cells": 400}
+    write_evaluation(tmp_path / "smaller", run / "model", "third", 0.7, neighbors=smaller)
+    folders = [tmp_path / "evaluations", tmp_path / "smaller"]
+    own, head, voted, last = collect_scores("robust", [run], folders)
     assert own.row == head.row == "robust" and head.macro_f1 == 0.5
-    assert voted.row not in (head.row, "") and "20" in voted.row and voted.macro_f1 == 0.6
+    assert voted.row.startswith("robust") and "20" in voted.row and voted.macro_f1 == 0.6
+    assert len(merge_scores([head, voted], [last])) == 3  # of another bank
     training, reference, evaluation = voted.command.split(" && ")
     assert training == own.command and "--neighbors" not in head.command
     words = shlex.split(reference)
