@@ -317,6 +317,8 @@ def _code_in(message: str) -> int:
 def describe(error: ValueError | OSError) -> str:
     """Return an error's message; system errors also name the file and a remedy."""
     if not isinstance(error, OSError):
+        if "TORCH_LOGS" in str(error) and (logs := os.environ.get("TORCH_LOGS")):
+            return f"TORCH_LOGS is {logs!r}, which torch does not know; correct or unset it"
         return str(error)
     message = error.strerror or str(error)
     if message.startswith("No usable temporary directory"):

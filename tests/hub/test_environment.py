@@ -203,6 +203,56 @@ def test_public_hub_changes_no_variable(endpoint: str | None) -> None:
     assert set(environ) <= {"HF_ENDPOINT"}
 
 
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("ACCELERATE_LOG_LEVEL", "loud", "DEBUG"),
+        ("ACCELERATE_USE_CPU", "garbage", "true"),
+        ("GOMP_CPU_AFFINITY", "xx", "0-3 5"),
+        ("GRADIO_NODE_NUM_PORTS", "many", "3"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "abc", "10"),
+        ("LOKY_MAX_DEPTH", "abc", "2"),
+        ("PYTORCH_ALLOC_CONF", "garbage", "expandable_segments:True"),
+        (
+            "PYTORCH_CUDA_ALLOC_CONF",
+            "backend",
+            "roundup_power2_divisions:[256:1,>:4],garbage_collection_threshold:0.8",
+        ),
+        ("PYTORCH_JIT", "garbage", "0"),
+        ("SKLEARN_WORKING_MEMORY", "1G", "1024"),
+        ("TORCHINDUCTOR_COMPILE_THREADS", "abc", "2"),
+        ("TORCH_DISTRIBUTED_DEBUG", "loud", "detail"),
+    ],
+)
+def test_values_that_a_library_cannot_read_are_named(name: str, bad: str, good: str) -> None:
+    keep_within({name: good})
+    with pytest.raises(ValueError, match=rf"{name} is '{bad}'"):
+        keep_within({name: bad})
+    environ = {name: " "}
+    keep_within(environ)
+    assert name not in environ
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TORCH_LOGS", "garbage"), ("PYTORCH_ALLOC_CONF", "garbage"), ("OMP_NUM_THREADS", "abc"),
+     ("MKL_NUM_THREADS", "-1"), ("TRANSFORMERS_VERBOSITY", "loud")],
+)  # fmt: skip
+def test_any_value_ends_in_words_or_works(name: str, value: str, tmp_path: Path) -> None:
+    code = "import sys; from hf_wbc.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    words = ["evaluate", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, name: value},
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{name} is " in done.stderr or str(tmp_path) in done.stderr
+
+
 def test_offline_mode_is_passed_to_libraries() -> None:
     environ = {"HF_HUB_OFFLINE": "1"}
     keep_within(environ)

@@ -1,5 +1,6 @@
 """A published dataset is a benchmark, and anyone can submit a model's score by a pull request."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,27 @@ def test_model_with_other_labels_is_reported(
     assert main(words) == 1
     said = capfd.readouterr().err
     assert "lab/foreign" in said and "LABEL_0" in said
+
+
+def test_record_of_patients_is_checked_before_anything_is_measured(
+    benchmark: LoopbackHub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["submit", "lab/toy", "--to", "lab/cells", "--out", str(tmp_path / "out")]
+    record = tmp_path / "patients" / "record.json"
+    other = {"kind": "patients", "model": {"revision": "0"}, "data": "open_lab", "heads": {}}
+    for content, said in (
+        (None, "record.json is missing"),
+        ("[]", "not a JSON object"),
+        ("{}", "not a result of `hf-wbc patients`"),
+        (json.dumps({"kind": "patients"}), "damaged"),
+        (json.dumps(other), "of a model with the digest 0"),
+    ):
+        if content is not None:
+            record.parent.mkdir(exist_ok=True)
+            record.write_text(content)
+        assert main([*words, "--patients", str(record.parent)]) == 1
+        assert said in capfd.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 def test_missing_model_or_dataset_is_reported(
