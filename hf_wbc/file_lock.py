@@ -117,18 +117,20 @@ def _try_lock_in_new_folder(path: Path) -> FileLock | None:
 
 
 @contextmanager
-def lock_output(out: Path) -> Iterator[None]:
+def lock_output(out: Path, waits: bool = False) -> Iterator[None]:
     """Hold the lock of a command's output, a file or folder, in `.NAME.lock` beside it.
 
     Args:
         out: What the command writes; the folder that contains it is created if necessary.
+        waits: Wait for another command, which holds the lock for an instant only.
 
     Raises:
-        BusyError: If another command is writing it.
+        BusyError: If another command is writing it, unless `waits`.
     """
     busy = f"another command is writing {out}; wait until it has ended, or choose another --out"
     out = Path(os.path.abspath(out))  # noqa: PTH100  # links stay: they are replaced themselves
-    with exclusive_lock(out.with_name(f".{out.name}.lock"), busy):
+    on_wait = (lambda: None) if waits else None
+    with exclusive_lock(out.with_name(f".{out.name}.lock"), busy, on_wait=on_wait):
         yield
 
 

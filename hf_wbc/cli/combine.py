@@ -36,11 +36,12 @@ def combine(
     from functools import partial
 
     from hf_wbc.cli.display import stage_progress
+    from hf_wbc.file_lock import lock_output
     from hf_wbc.inference.combine import combine_models
 
     if weights and how == "ensemble":
         raise ValueError("an ensemble weighs its models equally; use --how soup, or no --weights")
-    with stage_progress() as report:
+    with lock_output(out), stage_progress() as report:
         made = combine_models(
             models, sources, out, how, weights, allow_unscaled, partial(report, "predict")
         )

@@ -22,6 +22,7 @@ from hf_wbc.data.labels_file import (
 from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.escape import plain_lines, print_plain
 from hf_wbc.evaluation.metrics import merged_labels
+from hf_wbc.file_lock import lock_output
 from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_acceptance
@@ -149,7 +150,8 @@ class LabelSession:
         if save is not None and not is_done and not self.learner.adaptation.is_adapted:
             print_plain(f"{save} is not written yet, because the model has not changed")
         elif save is not None:
-            print_plain(f"{self.learner.save(save)}: the adapted model, to be used like any other")
+            with lock_output(save, waits=True):
+                print_plain(f"{self.learner.save(save)}: the adapted model, used like any other")
 
     def _next(self, batch: int) -> list[str]:
         left = min(self.budget - len(self.learner.answered), self.learner.num_left)

@@ -48,6 +48,7 @@ def patients(
 
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.engine.domains import load_domain
+    from hf_wbc.file_lock import lock_output
     from hf_wbc.inference.embed_datasets import embed_datasets
     from hf_wbc.inference.patients import HEADS, cross_validate, join_bags, read_patient_labels
     from hf_wbc.models import load_classifier
@@ -71,11 +72,12 @@ def patients(
             report("heads", number, len(HEADS))
             results[head] = cross_validate(bags, head, seed)
         report("heads", len(HEADS), len(HEADS))
-    rows = _write(out, bags, np.concatenate([split.labels for split in splits]), results)
     weights = {"name": model, "revision": load_classifier(model).revision}
     facts = {"kind": "patients", "model": weights, "data": domain.test.name, "seed": seed}
-    counts = {"num_patients": len(rows), "unlabeled_groups": list(bags.unlabeled)}
-    write_json(out / "record.json", {**facts, **counts, "heads": results})
+    with lock_output(out, waits=True):  # the table and the record are of the same call
+        rows = _write(out, bags, np.concatenate([split.labels for split in splits]), results)
+        counts = {"num_patients": len(rows), "unlabeled_groups": list(bags.unlabeled)}
+        write_json(out / "record.json", {**facts, **counts, "heads": results})
     _print(results, len(rows), bags.unlabeled, out)
 
 
