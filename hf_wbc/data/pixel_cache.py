@@ -33,6 +33,7 @@ FORMAT = 3
 _PIXELS = "pixels"
 _ROWS_AT_ONCE = 128
 _ROWS_PER_JOB = 32
+_DELETE = "delete that folder, and repeat the command"
 _ROWS_PER_PROCESS = 2048
 """Smallest number of rows for which another process pays off, which takes seconds to start."""
 
@@ -132,8 +133,16 @@ def _folder(domain: DomainSplit, geometry: Geometry) -> Path:
 
 
 def _open(domain: DomainSplit, geometry: Geometry, folder: Path) -> Table:
-    """Return the cached column as a table of pixels."""
-    chunks = [chunk for path in sorted(folder.glob("*.arrow")) for chunk in _chunks(path, geometry)]
+    """Return the cached column as a table of pixels; ValueError if a power cut damaged it."""
+    try:
+        files = sorted(folder.glob("*.arrow"))
+        chunks = [chunk for path in files for chunk in _chunks(path, geometry)]
+    except (OSError, ValueError) as error:  # Arrow raises both
+        raise ValueError(f"the cached pixels {folder} are damaged ({error}); {_DELETE}") from error
+    if (num_rows := sum(map(len, chunks))) != len(domain):
+        raise ValueError(
+            f"the cached pixels {folder} are damaged ({num_rows} of {len(domain)} rows); {_DELETE}"
+        )
     return Table(
         chunks=tuple(chunks),
         labels=domain.labels,

@@ -104,6 +104,16 @@ def test_changed_rows_or_geometry_recompute_pixels(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_truncated_cache_has_a_remedy(folder: Path, cache: Path, share: float) -> None:
+    domain, geometry = load_split(str(folder), "train"), Geometry(8)
+    cache_pixels(domain, geometry)
+    (stored,) = cache.rglob("pixels.arrow")
+    stored.write_bytes(stored.read_bytes()[: int(share * stored.stat().st_size)])
+    with pytest.raises(ValueError, match=r"are damaged .*delete that folder"):
+        cache_pixels(domain, geometry)
+
+
 def test_two_processes_match_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = load_split(str(folder), "train")
     alone = everything(cache_pixels(domain, Geometry(16, 2), num_proc=1))
