@@ -48,11 +48,9 @@ def patients(
 
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.engine.domains import load_domain
-    from hf_wbc.file_lock import lock_output
     from hf_wbc.inference.embed_datasets import embed_datasets
     from hf_wbc.inference.patients import HEADS, cross_validate, join_bags, read_patient_labels
     from hf_wbc.models import load_classifier
-    from hf_wbc.records import write_json
 
     wanted, domain = read_patient_labels(labels), load_domain(data)
     splits = (domain.train, domain.validation, domain.test)
@@ -74,30 +72,32 @@ def patients(
         report("heads", len(HEADS), len(HEADS))
     weights = {"name": model, "revision": load_classifier(model).revision}
     facts = {"kind": "patients", "model": weights, "data": domain.test.name, "seed": seed}
-    with lock_output(out, waits=True):  # the table and the record are of the same call
-        rows = _write(out, bags, np.concatenate([split.labels for split in splits]), results)
-        counts = {"num_patients": len(rows), "unlabeled_groups": list(bags.unlabeled)}
-        write_json(out / "record.json", {**facts, **counts, "heads": results})
+    rows = _write(out, bags, np.concatenate([split.labels for split in splits]), results, facts)
     _print(results, len(rows), bags.unlabeled, out)
 
 
 def _write(
-    out: Path, bags: "PatientBags", cell_labels: "npt.NDArray[np.int64]", results: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Write and return the table of patients, with their probabilities by head."""
+    out: Path, bags: "PatientBags", cell_labels: "npt.NDArray[np.int64]", results: dict[str, Any],
+    facts: dict[str, Any],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Write the record and the table of patients, with their probabilities by head; return it."""
     from hf_wbc.escape import write_csv
-    from hf_wbc.records import atomic_replace
+    from hf_wbc.file_lock import lock_output
+    from hf_wbc.records import atomic_replace, write_json
 
     rows = bags.table(cell_labels)
     for row in rows:
         for head, found in results.items():
             row |= {f"{head}: {name}": p for name, p in found["patients"][row["group"]].items()}
-    out.mkdir(parents=True, exist_ok=True)
-    with (
-        atomic_replace(out / "patients.csv") as temporary,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
-        write_csv(file, list(rows[0]), (list(row.values()) for row in rows))
+    counts = {"num_patients": len(rows), "unlabeled_groups": list(bags.unlabeled)}
+    with lock_output(out, waits=True):  # of two commands, the table and the record are of the same
+        out.mkdir(parents=True, exist_ok=True)
+        with (
+            atomic_replace(out / "patients.csv") as temporary,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
+            write_csv(file, list(rows[0]), (list(row.values()) for row in rows))
+        write_json(out / "record.json", {**facts, **counts, "heads": results})
     return rows
 
 
