@@ -2,7 +2,7 @@
 
 A column that repeats one value is stored as that value and a run length: a file of 300 bytes can
 hold gigabytes, and its stated size does not tell. Here a file may hold at most `MAX_EXPANSION`
-times its size.
+times its size, and so may its decompressed pages.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_wbc.data.decompress import MAX_EXPANSION, MIN_EXPANDED_BYTES
+from hf_wbc.data.parquet_pages import stated_page_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,6 +72,8 @@ def _bounded(
     chunks = list(_chunks(file, names))
     if sum(_numbers_bytes(file, chunk) for chunk in chunks) > limit:
         raise too_large
+    if _page_bytes(path, chunks) > limit:
+        raise too_large
     texts = [chunk.total_uncompressed_size for chunk in chunks if chunk.physical_type == _TEXT]
     fitting = max(1, _BYTES_AT_ONCE // max([1, *texts]))
     total = 0
@@ -88,6 +91,23 @@ def _chunks(file: "pq.ParquetFile", names: Sequence[str]) -> Iterator["pq.Column
             chunk = facts.row_group(group).column(column)
             if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in names):
                 yield chunk
+
+
+def _page_bytes(path: Path, chunks: Sequence["pq.ColumnChunkMetaData"]) -> int:
+    """Return the bytes that a reader allocates for the pages; ValueError if one is damaged."""
+    total = 0
+    with path.open("rb") as opened:
+        for chunk in chunks:
+            if not chunk.num_values:  # its offsets mean nothing, and no page is read
+                continue
+            start = chunk.data_page_offset
+            if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+                start = chunk.dictionary_page_offset
+            try:
+                total += stated_page_bytes(opened, start, chunk.total_compressed_size)
+            except ValueError as error:
+                raise ValueError(f"{path.name} is damaged ({error})") from error
+    return total
 
 
 def _numbers_bytes(file: "pq.ParquetFile", chunk: "pq.ColumnChunkMetaData") -> int:
