@@ -5,7 +5,9 @@ neighbors are searched once, exactly, and are used for both the map and the mixi
 """
 
 import warnings
+from contextlib import chdir
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +56,8 @@ def _umap(
     distances: NDArray[np.float32],
     seed: int,
 ) -> NDArray[np.float32]:
-    with warnings.catch_warnings():
+    # numba, on which UMAP is built, obeys a `.numba_config.yaml` in the current folder.
+    with chdir(Path(__file__).parent), warnings.catch_warnings():
         # The warning says that new cells cannot be added to the map, which is not needed here.
         warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)

@@ -4,8 +4,9 @@ The field is searched tile by tile at a fixed scale, so memory does not grow wit
 overlap by more than a cell, and a tile keeps the cells whose centers lie in its own part.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,11 @@ class FoundCell:
     """Probability that it is a white cell."""
     flags: tuple[str, ...] = ()
     """Some of `FLAGS`."""
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` wrote."""
+        return cls(**{**facts, "flags": tuple(facts["flags"])})
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -55,6 +55,7 @@ Report = Callable[[str, int, int], None]
 """Called with a stage, the number done and the total."""
 Classify = Callable[[Path, float, Path], Mapping[str, CellLabel]]
 """Classifies a folder of crops at a scale, with a folder for unfinished work, by crop."""
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,24 @@ def _plan_folder(work: WorkFolder, plan: Mapping[str, Any]) -> Path:
     return root
 
 
+def _kept(
+    path: Path, parse: Callable[[dict[str, Any]], _Part], make: Callable[[], dict[str, Any]]
+) -> _Part:
+    """Return a part of the work as it was written before; make it if it is missing or damaged."""
+    try:
+        return parse(read_json(path))
+    except (KeyError, TypeError, ValueError):
+        write_json(path, make())
+    return parse(read_json(path))
+
+
+def _candidates(facts: Mapping[str, Any]) -> list[Candidate]:
+    return [
+        Candidate(FoundCell.from_dict(cell), np.array(values))
+        for cell, values in facts["candidates"]
+    ]
+
+
 @dataclass(frozen=True)
 class _Search:
     """One call of `find_to_folder` in its work folder."""
@@ -197,18 +216,19 @@ class _Search:
         return open_field(self.folder, name, self.options.max_gigapixels)
 
     def _measure(self) -> Iterator[Measured]:
-        """Measure every field that has not been measured yet."""
+        """Measure every field that has not been measured yet; unreadable ones are tried again."""
         for number, name in enumerate(self.names):
             self.report("measure", number, len(self.names))
             path = self.root / "measured" / f"{number:07}.json"
-            if not path.exists():
-                try:
-                    with self._open(name) as source:
-                        found = measure_field(source)
-                except ImageFault as error:
-                    found = Measured(printable_name(name), fault=printable_name(str(error)))
-                write_json(path, asdict(found))
-            yield Measured.from_dict(read_json(path))
+
+            def measure(name: str = name) -> dict[str, Any]:
+                with self._open(name) as source:
+                    return asdict(measure_field(source))
+
+            try:
+                yield _kept(path, Measured.from_dict, measure)
+            except ImageFault as error:
+                yield Measured(printable_name(name), fault=printable_name(str(error)))
         self.report("measure", len(self.names), len(self.names))
 
     def _estimate(self, measured: Sequence[Measured]) -> ScaleEstimate:
@@ -227,14 +247,12 @@ class _Search:
     def _find(self, measured: Measured, um_per_px: float) -> FoundField:
         """Find the cells of a field and write their crops, or read what has been found."""
         key = digest({"field": measured.name})
-        path = self.root / "found" / f"{key}.json"
-        if not path.exists():
+
+        def search() -> dict[str, Any]:
             with self._open(measured.name) as source:
-                found = self._search(source, um_per_px, key)
-            write_json(path, asdict(found))
-        facts = read_json(path)
-        cells = tuple(FoundCell(**{**c, "flags": tuple(c["flags"])}) for c in facts.pop("cells"))
-        return FoundField(**{**facts, "cells": cells, "notes": tuple(facts["notes"])})
+                return asdict(self._search(source, um_per_px, key))
+
+        return _kept(self.root / "found" / f"{key}.json", FoundField.from_dict, search)
 
     def _search(self, source: FieldSource, um_per_px: float, key: str) -> FoundField:
         size = source.height, source.width
@@ -246,13 +264,12 @@ class _Search:
                 found += candidates(source.read, size, um_per_px, tile)
                 continue
             self.report(f"search {source.name}", number, len(each))
-            if not path.exists():
+
+            def search(tile: Any = tile) -> dict[str, Any]:
                 part = candidates(source.read, size, um_per_px, tile)
-                rows = [[asdict(one.cell), one.measured.tolist()] for one in part]
-                write_json(path, {"candidates": rows})
-            for cell, values in read_json(path)["candidates"]:
-                flags = tuple(cell["flags"])
-                found.append(Candidate(FoundCell(**{**cell, "flags": flags}), np.array(values)))
+                return {"candidates": [[asdict(one.cell), one.measured.tolist()] for one in part]}
+
+            found += _kept(path, _candidates, search)
         cells = select(found, size, um_per_px)
         checked = []
         with atomic_replace(self.root / "out/crops" / source.name) as crops:

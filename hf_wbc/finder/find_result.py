@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from hf_wbc.escape import write_csv
 from hf_wbc.finder.detect_cells import FoundCell
@@ -38,6 +38,12 @@ class FoundField:
     cells: tuple[FoundCell, ...]
     notes: tuple[str, ...]
     um_per_px: float
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` wrote."""
+        cells = tuple(map(FoundCell.from_dict, facts["cells"]))
+        return cls(**{**facts, "cells": cells, "notes": tuple(facts["notes"])})
 
 
 @dataclass(frozen=True)

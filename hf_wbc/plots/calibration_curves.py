@@ -18,7 +18,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from hf_wbc.plots.style import CURVES, FAINT, INK, WIDTH_IN, curve_style, panels, unframe
+from hf_wbc.plots.style import (
+    CURVES,
+    FAINT,
+    INK,
+    WIDTH_IN,
+    curve_style,
+    default_settings,
+    panels,
+    unframe,
+)
 
 COLUMNS = 3
 HEIGHT_IN = 2.3
@@ -30,6 +39,7 @@ Sureness = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """Confidence (N,) in the predicted class, and whether the prediction is correct (N,)."""
 
 
+@default_settings()
 def draw_reliability(models: Mapping[str, Mapping[str, Sureness]]) -> Figure:
     """Draw a reliability diagram for each model.
 
@@ -127,6 +137,7 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Coverage (N,), ascending to 1 in steps of one image, and the risk (N,) at each coverage."""
 
 
+@default_settings()
 def draw_risk_coverage(panel_models: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """Draw risk-coverage curves, with one panel per set of images.
 

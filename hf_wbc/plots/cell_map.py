@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_order
-from hf_wbc.plots.style import FAINT, INK
+from hf_wbc.plots.style import FAINT, INK, default_settings
 from hf_wbc.taxonomy import NAMES
 
 SIDE_IN = 5.2
@@ -50,6 +50,7 @@ DOMAIN_COLORS = (
 )
 
 
+@default_settings()
 def draw_classes_map(xy: NDArray[np.float32], labels: NDArray[np.int64]) -> Figure:
     """Draw cells in the colors of their classes.
 
@@ -65,6 +66,7 @@ def draw_classes_map(xy: NDArray[np.float32], labels: NDArray[np.int64]) -> Figu
     return _draw(xy, place[labels], [display_name(name) for name in names], colors, "class")
 
 
+@default_settings()
 def draw_domains_map(
     xy: NDArray[np.float32], domains: NDArray[np.int64], names: Sequence[str]
 ) -> Figure:

@@ -15,7 +15,16 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from hf_wbc.plots.class_names import LINEAGES, lineage_order, lineage_runs
-from hf_wbc.plots.style import CLASS_ROWS_IN, CURVES, FAINT, GRID, INK, class_rows, ink_on
+from hf_wbc.plots.style import (
+    CLASS_ROWS_IN,
+    CURVES,
+    FAINT,
+    GRID,
+    INK,
+    class_rows,
+    default_settings,
+    ink_on,
+)
 from hf_wbc.taxonomy import NAMES, class_id
 
 TOP_IN = 0.5
@@ -28,6 +37,7 @@ GAP = 0.12
 """Gap between the matrix and its totals, in rows or columns."""
 
 
+@default_settings()
 def draw_class_matrix(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """Draw a heatmap of the number of images by class and domain.
 
@@ -130,6 +140,7 @@ BELOW_IN = 0.62
 BACKGROUND_RIGHT_IN = 0.8
 
 
+@default_settings()
 def draw_background(
     names: Sequence[str],
     recall: Sequence[float],
@@ -205,6 +216,7 @@ class Estimate:
     """Lower and upper limits of the priors (2, K)."""
 
 
+@default_settings()
 def draw_prior_shift(
     names: Sequence[str],
     source: NDArray[np.float64],

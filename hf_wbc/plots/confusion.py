@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_order, lineage_runs
-from hf_wbc.plots.style import CLASS_ROWS_IN, INK, class_rows, ink_on
+from hf_wbc.plots.style import CLASS_ROWS_IN, INK, class_rows, default_settings, ink_on
 
 ABSENT = "#eceef0"
 
@@ -26,6 +26,7 @@ BELOW_IN = 1.62
 RIGHT_IN = 0.95
 
 
+@default_settings()
 def draw_confusion(scores: Mapping[str, Any], title: str = "") -> Figure:
     """Draw a confusion matrix with true classes in rows and predicted classes in columns.
 
@@ -112,6 +113,7 @@ CLASS_F1_RIGHT_IN = 1.0
 GAP = 0.18
 
 
+@default_settings()
 def draw_class_f1(
     methods: Mapping[str, Mapping[str, float]], macro_f1: Mapping[str, float]
 ) -> Figure:

@@ -92,9 +92,12 @@ def png(figure: "Figure") -> bytes:
 def _drawn(figure: "Figure", widest: int) -> "Image.Image":
     from PIL import Image
 
+    from hf_wbc.plots.style import default_settings
+
     drawn = io.BytesIO()
     dpi = min(200, widest / figure.get_figwidth())
-    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    with default_settings():
+        figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return Image.open(drawn, formats=("PNG",)).convert("RGB")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from hf_wbc.plots.style import CURVES, FAINT, INK, panels, save, unframe
+from hf_wbc.plots.style import CURVES, FAINT, INK, default_settings, panels, save, unframe
 
 __all__ = ["label_curves"]
 
@@ -16,6 +16,7 @@ NAMES = {"typical_then_margin": "default strategy", "random": "random cells"}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
+@default_settings()
 def label_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw a panel for each laboratory, with a line and the interval of means for each strategy.
 

@@ -6,7 +6,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from hf_wbc.plots.cells import draw_cell
 from hf_wbc.plots.class_names import LINEAGES, display_name, wrapped_name
-from hf_wbc.plots.style import FAINT, INK, WIDTH_IN, mix_colors
+from hf_wbc.plots.style import FAINT, INK, WIDTH_IN, default_settings, mix_colors
 from hf_wbc.taxonomy import CLASSES, class_id
 
 HEIGHT_IN = 6.0
@@ -39,6 +39,7 @@ MYELOID = (0.62, 4.1, 0.86, "myeloid")
 GRANULOCYTE_MONOCYTE = (1.06, 3.0, 1.3, "granulocyte-\nmonocyte")
 
 
+@default_settings()
 def draw_lineage() -> Figure:
     """Draw the diagram, with the id of each class and the stages of the neutrophil line."""
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))

@@ -15,7 +15,14 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from hf_wbc.plots.class_names import lineage_order
-from hf_wbc.plots.style import CLASS_ROWS_COMPACT_IN, FAINT, INK, WIDTH_IN, class_rows
+from hf_wbc.plots.style import (
+    CLASS_ROWS_COMPACT_IN,
+    FAINT,
+    INK,
+    WIDTH_IN,
+    class_rows,
+    default_settings,
+)
 from hf_wbc.taxonomy import class_id
 
 BAR_UM = 10.0
@@ -44,6 +51,7 @@ class Frame:
     """Scale in um per pixel; None if unknown because the cell fills the frame (no square drawn)."""
 
 
+@default_settings()
 def draw_sample_sheet(
     frames: Iterable[Frame], per_class: int = 4, square_um: float = 25.0
 ) -> Figure:

@@ -6,12 +6,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hf_wbc.plots.style import CURVES, FAINT, INK, panels, unframe
+from hf_wbc.plots.style import CURVES, FAINT, INK, default_settings, panels, unframe
 
 COLUMNS = 4
 HEIGHT_IN = 1.45
 
 
+@default_settings()
 def draw_stress_curves(record: Mapping[str, Any]) -> Figure:
     """Draw a panel for each corruption: macro-F1 with its 95 % interval, and calibration error.
 

@@ -5,11 +5,12 @@ Figures are WIDTH_IN inches wide; in a README of
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -25,6 +26,16 @@ CLASS_ROWS_IN = 2.85
 CLASS_ROWS_COMPACT_IN = 1.45
 INK = "#1f2328"
 FAINT = "#8a9199"
+
+
+@contextmanager
+def default_settings() -> Iterator[None]:
+    """Draw with the defaults of Matplotlib, also as a decorator.
+
+    Otherwise a `matplotlibrc` in the current or home folder, or a notebook, would change figures.
+    """
+    with style.context("default"), rc_context({"svg.hashsalt": "hf_wbc"}):
+        yield
 
 
 def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: bool = False) -> None:
@@ -75,6 +86,7 @@ def _luminance(color: ColorType) -> float:
     return sum(w * part for w, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
 
 
+@default_settings()
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, deterministically.
 
@@ -90,8 +102,7 @@ def save(figure: Figure, path: Path) -> None:
         raise ValueError(f"cannot write {path}; use a .png or .svg file")
     drawn = io.BytesIO()
     stamp = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with rc_context({"svg.hashsalt": "hf_wbc"}):
-        figure.savefig(drawn, format=kind, dpi=DPI, facecolor="white", metadata=stamp)
+    figure.savefig(drawn, format=kind, dpi=DPI, facecolor="white", metadata=stamp)
     path.write_bytes(drawn.getvalue())
 
 

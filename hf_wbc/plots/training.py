@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from hf_wbc.plots.style import INK, WIDTH_IN, curve_style, panels, unframe
+from hf_wbc.plots.style import INK, WIDTH_IN, curve_style, default_settings, panels, unframe
 
 HEIGHT_IN = 1.6
 LEGEND_ROW_IN = 0.2
@@ -27,6 +27,7 @@ History = Sequence[Mapping[str, Any]]
 """The evaluations of a run, as stored in its record."""
 
 
+@default_settings()
 def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
     """Draw the training curves of runs.
 

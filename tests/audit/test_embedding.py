@@ -1,6 +1,9 @@
 """The map preserves neighborhoods, and its numbers match their definitions."""
 
+import sys
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,6 +48,23 @@ def test_umap_gets_fewer_neighbors_than_cells(num: int, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(embedding, "_umap", flat)
     assert embed(features).neighbors.shape == (num, min(15, num - 1))
+
+
+def test_libraries_of_the_map_read_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    used = []
+
+    class Umap:
+        def __init__(self, **_):
+            used.append(Path.cwd())
+
+        def fit_transform(self, points):
+            used.append(Path.cwd())
+            return points[:, :2]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
+    monkeypatch.chdir(tmp_path)
+    embed(np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32))
+    assert len(used) == 2 and tmp_path not in used and Path.cwd() == tmp_path
 
 
 def test_cell_is_not_its_own_neighbor_among_copies():

@@ -15,6 +15,7 @@ from scipy import ndimage
 from support.fields import UM_PER_PX, draw_field
 
 from hf_wbc.data.image_io import ImageFault
+from hf_wbc.finder import find_folder
 from hf_wbc.finder.field_source import list_fields, open_field
 from hf_wbc.finder.find_folder import FindOptions, find_to_folder
 
@@ -80,6 +81,33 @@ def test_interrupted_call_resumes_to_same_bytes(fields, found, tmp_path):
     assert not out.exists()
     find_to_folder(fields, out, FindOptions(overlays=True))
     assert tree(out) == tree(found.out)
+
+
+@pytest.mark.parametrize("part", ["measured", "found"])
+@pytest.mark.parametrize("rest", ["{", "{}", '{"diameters": 3, "cells": [7]}'])
+def test_damaged_part_of_interrupted_work_is_made_again(fields, tmp_path, part, rest):
+    out = tmp_path / "cells"
+    options = FindOptions(UM_PER_PX)
+
+    def stop(stage, done, total):
+        if (stage, done) == ("find", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_to_folder(fields / "a.png", out, options, on_progress=stop)
+    (damaged,) = out.with_name("cells.partial").glob(f"*/{part}/*.json")
+    damaged.write_text(rest)
+    assert find_to_folder(fields / "a.png", out, options).num_cells == len(CELLS)
+
+
+def test_unreadable_field_is_tried_again(fields, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ImageFault("a.png: a library is missing")
+
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="library"):
+        patched.setattr(find_folder, "measure_field", fail)
+        find_to_folder(fields / "a.png", tmp_path / "out", FindOptions(UM_PER_PX))
+    assert find_to_folder(fields / "a.png", tmp_path / "out", FindOptions(UM_PER_PX)).num_cells
 
 
 def test_unrelated_folder_is_not_overwritten(fields, tmp_path):

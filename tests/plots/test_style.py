@@ -1,16 +1,23 @@
 """All figures share one style, and saving leaves no partial files."""
 
+import importlib
+import inspect
 import itertools
+import pkgutil
 import subprocess
 import sys
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+import hf_wbc.plots
+from hf_wbc.plots.class_distribution import draw_class_matrix
 from hf_wbc.plots.class_names import LINEAGES, lineage_order, lineage_runs
+from hf_wbc.plots.html import png
 from hf_wbc.plots.style import INK, contrast, ink_on, save
 from hf_wbc.taxonomy import CLASSES, NAMES
 
@@ -72,6 +79,32 @@ def test_saved_figure_is_deterministic(tmp_path, name):
     save(drawn(), tmp_path / name)
     save(drawn(), tmp_path / ("again_" + name))
     assert (tmp_path / name).read_bytes() == (tmp_path / ("again_" + name)).read_bytes()
+
+
+def test_settings_of_a_stranger_change_no_figure():
+    counts = {"here": {"monocyte": 3}}
+    plain = png(draw_class_matrix(counts))
+    strange = {
+        "text.usetex": True,
+        "font.size": 30,
+        "axes.facecolor": "red",
+        "savefig.pad_inches": 9,
+    }
+    with rc_context(strange):
+        assert png(draw_class_matrix(counts)) == plain
+
+
+def test_every_drawing_function_uses_the_default_settings():
+    names = [module.name for module in pkgutil.iter_modules(hf_wbc.plots.__path__)]
+    modules = [importlib.import_module(f"hf_wbc.plots.{name}") for name in names]
+    functions = {
+        function
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if inspect.signature(function).return_annotation is Figure and name[0] != "_"
+    }
+    assert len(functions) > 10
+    assert [each.__name__ for each in functions if not hasattr(each, "__wrapped__")] == []
 
 
 def test_svg_file_is_valid(tmp_path):
