@@ -18,6 +18,7 @@ from hf_wbc.comparison.laboratory_table import replace_tables
 from hf_wbc.escape import print_plain
 from hf_wbc.labeling.draw_records import read_draws
 from hf_wbc.labeling.few_shot import FAMILIES
+from hf_wbc.labeling.last_block import LAST_BLOCK
 from hf_wbc.labeling.learner import DEFAULT_STRATEGY
 from hf_wbc.labeling.simulate import Draw, curve, interval_of_mean, paired_gaps
 
@@ -57,7 +58,7 @@ def rendered(folder: Path, draws: Sequence[Draw]) -> str:
     text = (folder / PAGE).read_text(encoding="utf-8")
     tables = {
         "curves": _curve_table, "needed": _needed_table, "heads": _head_table,
-        "intervals": _interval_table,
+        "last_block": _last_block_table, "intervals": _interval_table,
     }  # fmt: skip
     for name, make in tables.items():
         head, rule, *rows = make(draws)
@@ -150,6 +151,7 @@ def _head_table(draws: Sequence[Draw]) -> list[str]:
         f"{' | '.join([*titles, *facts])} |",
         "|--:|---|---|--:|---|" + "---|" * (len(titles) + len(facts)),
     ]
+    draws = [d for d in draws if d.head in FAMILIES]
     compared = {d.cells for d in draws if d.head != HEAD}
     known = _complete([d for d in draws if d.cells in compared])
     for budget in HEAD_BUDGETS:
@@ -165,6 +167,28 @@ def _head_table(draws: Sequence[Draw]) -> list[str]:
                     f"| {budget} | {chosen} | {mine[0].laboratory} | {len(of[HEAD])} | "
                     f"{' | '.join([_mean(of[HEAD]), *gaps, *kept])} |"
                 )
+    return lines
+
+
+def _last_block_table(draws: Sequence[Draw]) -> list[str]:
+    """Compare `last_block` with the probe that it starts from, on draws that both have."""
+    lines = [
+        f"| labels | chosen | laboratory | draws | without labels | `{HEAD}` | `{LAST_BLOCK}` "
+        f"| `{LAST_BLOCK}` − `{HEAD}`, paired | block kept | `{LAST_BLOCK}` below |",
+        "|--:|---|---|--:|--:|---|---|---|--:|--:|",
+    ]
+    tuned = {(d.cells, d.seed, d.strategy, d.budget) for d in draws if d.head == LAST_BLOCK}
+    both = [d for d in draws if (d.cells, d.seed, d.strategy, d.budget) in tuned]
+    for budget, strategy in sorted({(d.budget, d.strategy) for d in both}, reverse=True):
+        for mine in _with_mean([d for d in both if d.strategy == strategy], budget):
+            one, other = ([d for d in mine if d.head == head] for head in (LAST_BLOCK, HEAD))
+            zero = float(np.mean([d.zero_shot for d in one]))
+            chosen = "default" if strategy == DEFAULT_STRATEGY else strategy
+            lines.append(
+                f"| {budget} | {chosen} | {one[0].laboratory} | {len(one)} | {_plain(zero)} | "
+                f"{_mean(other)} | {_mean(one)} | {_signed(one, other)} | "
+                f"{_share(d.is_adapted for d in one)} | {_below(one)} |"
+            )
     return lines
 
 

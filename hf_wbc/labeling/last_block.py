@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_wbc.data.image_blocks import BLOCK
 from hf_wbc.labeling.adapt import (
     FOLDS,
     QUICK,
@@ -76,11 +77,11 @@ class TunedNetwork:
 
     def pool_logits(self, pool: Pool) -> Floats:
         """Return logits (N, 11) of the cells of a pool, whose images are read again."""
-        missing = [each for each in pool.image_ids if each not in self._known]
-        for start in range(0, len(missing), CELLS_AT_ONCE):
-            names = missing[start : start + CELLS_AT_ONCE]
-            found = self.logits_of(self.network.inputs(names))
-            self._known.update(zip(names, found, strict=True))
+        for start in range(0, len(pool), BLOCK):  # datasets are read in blocks of this size
+            some = pool.image_ids[start : start + BLOCK]
+            if names := [each for each in some if each not in self._known]:
+                found = self.logits_of(self.network.inputs(names))
+                self._known.update(zip(names, found, strict=True))
         return np.stack([self._known[each] for each in pool.image_ids])
 
     @torch.no_grad()
