@@ -119,16 +119,17 @@ def test_computed_head_classifies_the_source(name: str, cells) -> None:
     assert (found[:, 4:].amax(1) < found[:, :4].amin(1)).all()
 
 
+@pytest.mark.parametrize("head", ["lda", "prototypes"])
 @pytest.mark.parametrize("mode", ["full", "half", "combat"])
-def test_target_standardization_undoes_scanner_shift(mode: str, cells) -> None:
+def test_target_standardization_undoes_scanner_shift(mode: str, head: str, cells) -> None:
     features, labels = cells
     moved = (features * 1.7 + 4.0).float()
 
     def errors(classifier: HeadOnly) -> float:
         return float((classifier.head(moved).argmax(1) != labels).float().mean())
 
-    plain = errors(computed("lda", {}, cells, moved))
-    adapted = errors(computed("lda_standardized", {"standardize": mode}, cells, moved))
+    plain = errors(computed(head, {}, cells, moved))
+    adapted = errors(computed(f"{head}_standardized", {"standardize": mode}, cells, moved))
     assert adapted < plain
     if mode != "half":
         assert adapted < 0.05

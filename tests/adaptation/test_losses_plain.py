@@ -76,7 +76,7 @@ LOSSES: dict[str, Callable[[], Tensor]] = {
 WITHOUT_OWN_LOSS = {
     "adabn", "ema", "iw_coral", "iw_dan", "iw_dann", "source_only", "stain_augmentation",
     "strong_augmentation", "swad", "target_stats", "cdan", "lda", "lda_standardized",
-    "prototypes",
+    "prototypes", "prototypes_standardized",
 }  # fmt: skip
 """Methods that train no weights, only set the configuration, or reuse another method's loss."""
 

@@ -11,7 +11,7 @@ NAMES = [name for name in method_names() if load_method(name).config_overrides]
 
 
 def test_methods_with_overrides_are_as_expected() -> None:
-    computed = {"lda", "lda_standardized", "prototypes"}
+    computed = {"lda", "lda_standardized", "prototypes", "prototypes_standardized"}
     recipes = {"strong_augmentation", "stain_augmentation", "target_stats", "swad", "ema"}
     assert {*NAMES} == computed | recipes
 
