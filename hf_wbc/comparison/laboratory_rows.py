@@ -120,7 +120,8 @@ def collect_scores(
     """Return the scores of trained models in all laboratories.
 
     A run's record gives the scores of its targets (all of their images), or without a target those
-    of a single source (its test images). Evaluations of its model give further ones.
+    of a single source (its test images). Evaluations of its model give further ones, and replace
+    the run's own in the same laboratory, whose classes they may score otherwise.
 
     Args:
         row: Name of the row.
@@ -136,10 +137,10 @@ def collect_scores(
     for path in models:
         trained = _describe(path)
         facts = {"row": row, "docs_only": docs_only, **trained.facts}
-        scores = [
-            *_run_scores(trained, facts),
-            *_evaluation_scores(path, trained, evaluations, facts),
-        ]
+        scores = list(_evaluation_scores(path, trained, evaluations, facts))
+        evaluated = {score.laboratory for score in scores}
+        own = _run_scores(trained, facts)
+        scores = [score for score in own if score.laboratory not in evaluated] + scores
         if not scores:
             raise ValueError(
                 f"{path} has no scores in other laboratories; score its model with hf-wbc evaluate "

@@ -72,6 +72,16 @@ def test_target_scores_come_from_runs_and_others_from_evaluations(
     assert str(tmp_path) not in evaluated.command
 
 
+def test_evaluation_replaces_score_of_run_in_same_laboratory(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "runs")
+    save_model(run / "model", b"")
+    write_evaluation(tmp_path / "evaluations", run / "model", "away", 0.5)
+    (score,) = collect_scores("robust", [run], [tmp_path / "evaluations"])
+    assert (score.laboratory, score.macro_f1) == ("away", 0.5)
+
+
 def test_vote_of_neighbors_is_a_row_of_its_own(
     make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
