@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import bidirectional
 from xml.sax.saxutils import escape
 
 from hf_wbc.app.sample_report import LIMITS, RESEARCH_USE, ReportRow, SampleReport
@@ -23,7 +24,7 @@ def pdf_bytes(report: SampleReport) -> bytes:
     """Draw the report.
 
     Raises:
-        ValueError: If ReportLab is not installed.
+        ValueError: If ReportLab is not installed, or a name has letters that the font lacks.
     """
     try:
         from reportlab.lib.pagesizes import A4
@@ -35,6 +36,8 @@ def pdf_bytes(report: SampleReport) -> bytes:
             "has the same content"
         ) from error
     _load_fonts()
+    for name in (report.facts.sample, report.facts.reviewer):
+        _require_legible(name)
     data = io.BytesIO()
     margin = MARGIN_MM * mm
     document = SimpleDocTemplate(
@@ -66,6 +69,19 @@ def _load_fonts() -> None:
         if name not in pdfmetrics.getRegisteredFontNames():
             pdfmetrics.registerFont(TTFont(name, folder / f"{name}.ttf"))
     pdfmetrics.registerFontFamily(FONT, normal=FONT, bold=BOLD, italic=FONT, boldItalic=BOLD)
+
+
+def _require_legible(name: str) -> None:
+    """Raise ValueError for letters that would become boxes, or that run from right to left."""
+    from reportlab.pdfbase import pdfmetrics
+
+    known = pdfmetrics.getFont(FONT).face.charToGlyph
+    lost = [each for each in name if ord(each) not in known or bidirectional(each) in ("R", "AL")]
+    if lost:
+        raise ValueError(
+            f"a PDF cannot show {''.join(dict.fromkeys(lost))} of the name {name}; take the report "
+            "to print, or write the name in other letters"
+        )
 
 
 def _style(size: float, **options: Any) -> Any:

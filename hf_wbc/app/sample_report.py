@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from unicodedata import category
 
 from hf_wbc import __version__
 from hf_wbc.app.count import CellCount, CountRow, count_cells
@@ -30,7 +31,8 @@ LIMITS = (
     "another stain, or how the cells were chosen on the slide.",
     "Percentages are relative. Compare them with the absolute counts of an analyzer.",
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories of what no name needs: controls, invisible signs, halves of letters."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,10 @@ def _model(service: Service) -> str:
 
 
 def _line(value: Any) -> str:
-    """One line of text from a browser, without control characters."""
-    return _CONTROL.sub("", value).strip()[:LONGEST_NAME] if isinstance(value, str) else ""
+    """One line of text from a browser, without control characters and invisible ones."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(each for each in value if category(each) not in _UNSEEN).strip()[:LONGEST_NAME]
 
 
 def file_name(facts: ReportFacts, suffix: str) -> str:

@@ -182,6 +182,19 @@ def test_names_are_cleaned_to_one_short_line() -> None:
     assert facts.sample.startswith("abx") and len(facts.sample) == 80 and facts.reviewer == ""
 
 
+@pytest.mark.parametrize("name", ["\ud800", "\ufeff\u200b", "\u2028"])
+def test_invisible_name_is_no_name(name: str) -> None:
+    assert report_facts({"names": {"1": name}, "reviewer": name}, 1) == ReportFacts("Sample 1")
+
+
+@pytest.mark.parametrize("name", ["Probe \u8840", "\u0639 7", "\U00020000"])
+def test_pdf_never_loses_letters_of_a_name(service: Service, slide: Slide, name: str) -> None:
+    for facts in (ReportFacts(name), ReportFacts(reviewer=name)):
+        with pytest.raises(ValueError, match=re.escape(name)):
+            write_pdf_download(service, Slide(slide.cases[:1]), facts)
+        assert write_html_download(service, Slide(slide.cases[:1]), facts)["text"]
+
+
 def test_sample_without_white_cells_has_report_but_no_fhir(service: Service, slide: Slide) -> None:
     red = Slide(slide.cases[-3:])
     assert "No white cell" in write_html_download(service, red, ReportFacts())["text"]
