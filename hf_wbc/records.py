@@ -368,6 +368,23 @@ class RunFolder:
         write_json(self.record, {"version": RECORD_VERSION, **record})
         remove(self.failure)
 
+    @contextmanager
+    def report_damage(self, *others: type[Exception]) -> Iterator[None]:
+        """Report errors of using the record, such as a missing value, as damage of the record.
+
+        Args:
+            others: Further types of errors that values of other types cause.
+
+        Raises:
+            ValueError: Names the record, and says what to do.
+        """
+        damage: tuple[type[Exception], ...] = (ArithmeticError, AttributeError, LookupError)
+        damage += (TypeError, *others)
+        try:
+            yield
+        except damage as error:
+            raise ValueError(f"{self.record} is damaged ({error!r}); {self.remedy}") from error
+
     def read_record(self) -> dict[str, Any]:
         """Return the record of a finished run, in today's format.
 

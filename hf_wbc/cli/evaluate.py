@@ -12,6 +12,8 @@ from hf_wbc.inference.options import RuntimeName
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hf_wbc.records import RunFolder
+
 Split = Literal["train", "validation", "test"]
 FURTHER = {
     "mcc": "MCC",
@@ -65,11 +67,8 @@ def evaluate(
     """
     from functools import partial
 
-    from hf_wbc.cli.display import print_results, stage_progress
+    from hf_wbc.cli.display import stage_progress
     from hf_wbc.inference.evaluate import evaluate_model
-    from hf_wbc.inference.neighbor_vote import describe_vote
-    from hf_wbc.plots.confusion import draw_confusion
-    from hf_wbc.plots.style import save
 
     with stage_progress() as report:
         folder = evaluate_model(
@@ -77,7 +76,17 @@ def evaluate(
             report=partial(report, "predict"), runtime=runtime, test_time_flips=test_time_flips,
             neighbors=neighbors,
         )  # fmt: skip
-    record = folder.read_record()
+    with folder.report_damage():
+        _show(folder, folder.read_record(), splits)
+
+
+def _show(folder: "RunFolder", record: "Mapping[str, Any]", splits: tuple[Split, ...]) -> None:
+    """Draw the confusion matrix, and print the scores."""
+    from hf_wbc.cli.display import print_results
+    from hf_wbc.inference.neighbor_vote import describe_vote
+    from hf_wbc.plots.confusion import draw_confusion
+    from hf_wbc.plots.style import save
+
     name, scores = record["data"]["name"], record["scores"]
     split = "all" if len(splits) == len(get_args(Split)) else "+".join(splits)
     save(draw_confusion(scores, f"{name}, {split}"), folder.path / "confusion.png")

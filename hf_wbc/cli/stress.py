@@ -54,6 +54,8 @@ def stress(
     """
     from functools import partial
 
+    from jinja2 import UndefinedError
+
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.inference.stress import StressOptions, stress_model
     from hf_wbc.inference.stress_page import write_stress_page
@@ -66,8 +68,10 @@ def stress(
             model, data, out, options, baseline, report=partial(report, "stress")
         )
         record = folder.read_record()
-        page = write_stress_page(folder.path, record, test)
-    _print(record, page)
+        with folder.report_damage(UndefinedError):
+            page = write_stress_page(folder.path, record, test)
+    with folder.report_damage():
+        _print(record, page)
 
 
 def _print(record: "Mapping[str, Any]", page: Path) -> None:

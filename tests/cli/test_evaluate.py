@@ -1,5 +1,6 @@
 """`hf-wbc evaluate MODEL FOLDER` writes the record, predictions, and figures once."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,27 @@ def test_multiple_splits_are_scored_together(
     alone = evaluate(trained, laboratories[1], tmp_path)
     assert both.read_record()["scores"]["num_images"] == 44
     assert alone.read_record()["scores"]["num_images"] == 22
+
+
+def test_damaged_record_of_a_finished_evaluation_is_reported(
+    trained: RunFolder,
+    laboratories: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = evaluate(trained, laboratories[0], tmp_path)
+    record = json.loads(folder.record.read_text())
+    scores = record["scores"]
+    for damaged in (
+        {**record, "scores": {**scores, "confusion": 1}},
+        {**record, "scores": {**scores, "consequences": {"critical": 0.1}}},
+        {**record, "scores": {**scores, "intervals": {}}},
+        {**record, "data": "x"},
+    ):
+        folder.record.write_text(json.dumps(damaged))
+        assert main(["evaluate", str(trained.model), laboratories[0], "--out", str(tmp_path)]) == 1
+        said = capsys.readouterr().err
+        assert f"{folder.record} is damaged" in said and "delete" in said
 
 
 def test_identical_evaluation_is_not_repeated(

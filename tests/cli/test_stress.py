@@ -114,6 +114,23 @@ def test_bad_options_are_reported_and_nothing_written(
     assert said in capsys.readouterr().err and not out.exists()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
+def test_damaged_record_of_a_finished_test_is_reported(
+    laboratories: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(laboratories[0], tmp_path, *FAST)
+    record = json.loads(folder.record.read_text())
+    for damaged in (
+        {**record, "curves": {**record["curves"], "noise": True}},
+        {**record, "summary": {**record["summary"], "worst_class": 0.5}},
+        {**record, "clean": {"macro_f1": "x"}},
+    ):
+        folder.record.write_text(json.dumps(damaged))
+        assert main(["stress", TOY, laboratories[0], "--out", str(tmp_path), *FAST]) == 1
+        assert f"{folder.record} is damaged" in capsys.readouterr().err
+
+
 def test_baseline_of_other_cells_is_refused(
     tested: RunFolder,
     laboratories: tuple[str, str],
