@@ -57,17 +57,19 @@ def fetch_snapshot(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its own client
 
+    if not constants.HF_HUB_OFFLINE:
+        require_access()
     try:
-        if not constants.HF_HUB_OFFLINE:
-            require_access()
         if not (constants.HF_HUB_OFFLINE or _COMMIT.fullmatch(revision or "")):
-            HfApi().repo_info(repo, repo_type=repo_type, revision=revision)  # raises if unreachable
+            found = HfApi().repo_info(repo, repo_type=repo_type, revision=revision).sha
+            if not _COMMIT.fullmatch(found or ""):  # it becomes the name of a folder
+                raise LookupError(f"it names the commit {found}")
         folder = snapshot_download(
             repo, repo_type=repo_type, revision=revision, allow_patterns=list(patterns)
         )
     except (HfHubHTTPError, HFValidationError, OSError, httpx.HTTPError) as error:
         raise ValueError(_why(error, revision)) from error
-    except NOT_OF_A_HUB as error:
+    except (*NOT_OF_A_HUB, ValueError) as error:  # ValueError: of a date, for example
         raise ValueError(not_a_hub(error)) from error
     return Path(folder)
 

@@ -97,6 +97,11 @@ def request(action: str, call: Callable[[], T], repo: str, on_event: OnEvent) ->
             raise OSError(f"{action}: {not_a_hub(error)}; {_UNCHANGED}") from error
         except Exception as error:
             cause = _cause(error)
+            if cause is None and isinstance(error, RuntimeError):  # of the Hub's client
+                raise OSError(
+                    f"{action}: the Hub's client stops ({shorten(error)}); look at {repo} before "
+                    "you repeat the command, and check HF_ENDPOINT"
+                ) from error
             if cause is None or (isinstance(error, ValueError) and error is not cause):
                 raise  # it already has a message for the user
             wait = _seconds_to_wait(cause, attempt)
@@ -171,7 +176,7 @@ def _seconds_to_wait(error: BaseException, attempt: int) -> float | None:
         return None
     if response is None:
         return 2.0**attempt
-    if (seconds := response.headers.get("Retry-After", "")).isdigit():
+    if (seconds := response.headers.get("Retry-After", "")).isdecimal():
         return float(seconds)
     limit = parse_ratelimit_headers(response.headers)  # sent by the public Hub
     return float(limit.reset_in_seconds) if limit and response.status_code == 429 else 2.0**attempt

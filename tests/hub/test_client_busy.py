@@ -22,6 +22,11 @@ def test_rate_limit_waits_as_long_as_requested(hub: LoopbackHub, quick: list[flo
     assert sum("trying again in 37 s" in line for line in said) == 2
 
 
+def test_rate_limit_that_is_no_number_is_ignored(hub: LoopbackHub, quick: list[float]) -> None:
+    hub.faults.answer("POST", "/commit/", 429, headers={"Retry-After": "\u00b2"})
+    publish(small(), CELLS)
+
+
 def test_rate_limit_header_of_public_hub_is_respected(hub: LoopbackHub, quick: list[float]) -> None:
     hub.faults.answer("POST", "/commit/", 429, headers={"RateLimit": '"api";r=0;t=41'})
     publish(small(), CELLS)

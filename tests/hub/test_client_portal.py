@@ -1,5 +1,6 @@
 """A login page of the network answers in place of the Hub: every command says so."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 from support.hub_server.wire import Answer, Request
 
 from hf_wbc.cli.main import main
+from hf_wbc.data.hub_cache import fetch_snapshot
+from hf_wbc.hub.client import request
 from hf_wbc.hub.doctor import examine_hub
 from hf_wbc.shipped import shipped
 
@@ -56,6 +59,32 @@ def test_command_reports_login_page(
     assert main(words) == 1
     said = capsys.readouterr().err
     assert "is not a Hub" in said and "login page" in said
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"sha": None}, "names the commit None"),
+        ({"sha": "../../../escaped"}, "names the commit .*escaped"),
+        ({"lastModified": "yesterday"}, "yesterday"),
+    ],
+)
+def test_odd_facts_of_a_repository_are_reported(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, odd: dict[str, Any], said: str
+) -> None:
+    facts = json.dumps({"id": "org/model", "sha": "0123456789" * 4, "siblings": [], **odd})
+    headers = {"Content-Type": "application/json"}
+    monkeypatch.setattr(hub, "answer", lambda _: Answer(facts.encode(), headers=headers))
+    with pytest.raises(ValueError, match=f"is not a Hub.*{said}"):
+        fetch_snapshot("org/model", "model", None, ["config.json"])
+
+
+def test_refusal_of_the_client_names_what_to_look_at() -> None:
+    def opened() -> None:
+        raise RuntimeError("Unexpected response from the hub: 'https://a/b'")
+
+    with pytest.raises(OSError, match=r"Unexpected response.*look at lab/cells"):
+        request("opening a pull request", opened, "lab/cells", print)
 
 
 @pytest.mark.parametrize("name", ["alice", None])
