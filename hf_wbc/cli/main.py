@@ -69,10 +69,22 @@ REMEDIES = {
     errno.EROFS: "choose a place that you may write to",
     errno.ENOSPC: "free some space and repeat the command",
     errno.EDQUOT: "free some of your quota and repeat the command",
+    errno.EFBIG: "choose a place on a disk that takes large files",
+    errno.EIO: "check the disk, and repeat the command",
+    errno.ELOOP: "correct the links",
+    errno.EMFILE: "raise the limit with `ulimit -n`, and repeat the command",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ESTALE: "another machine has replaced it: repeat the command",
 }
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 """What numpy says of a full disk."""
+_OUT_OF_MEMORY = re.compile("out of memory|(can't|not) (re)?allocate|not enough memory|bad_alloc")
+"""What torch says when memory has run out."""
 _SHOW_WARNING = warnings.showwarning
+OUT_OF_MEMORY = (
+    "the memory has run out; close other programs, or choose smaller batches (--batch-size) or "
+    "fewer images, and repeat the command"
+)
 TYRO_FLAG = "--tyro-"
 
 
@@ -136,6 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if ctrl_c.num_presses or isinstance(error, KeyboardInterrupt):
                 print("hf-wbc: interrupted", file=sys.stderr)
                 return 130
+            if is_out_of_memory(error):
+                print_plain(f"hf-wbc: {OUT_OF_MEMORY}", file=sys.stderr)
+                return 1
             if not isinstance(error, ValueError | OSError):
                 raise
             if isinstance(error, BrokenPipeError) and reader_has_left():
@@ -304,6 +319,13 @@ def reader_has_left() -> bool:
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory has run out, of the machine or the GPU; torch raises RuntimeError."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def _code_in(message: str) -> int:

@@ -106,6 +106,27 @@ def test_full_disk_reported_as_text_has_a_remedy(words: str) -> None:
     assert "free" not in cli.describe(OSError("2 requested"))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)
+def test_lack_of_memory_is_an_error_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    assert fails_with(monkeypatch, error) == 1
+    said = capfd.readouterr().err
+    assert "memory has run out" in said and "--batch-size" in said and said.count("\n") == 1
+
+
+def test_other_faults_of_torch_are_not_called_lack_of_memory() -> None:
+    assert not cli.is_out_of_memory(RuntimeError("size mismatch for head.weight"))
+
+
 def test_full_disk_error_names_the_copy() -> None:
     error = OSError(errno.ENOSPC, "No space left on device", "from.png", None, "to.png")
     assert "to.png" in cli.describe(error) and "from.png" not in cli.describe(error)
