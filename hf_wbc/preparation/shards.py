@@ -93,7 +93,7 @@ def find_written(folder: Path, shard: Shard) -> Written | None:
     try:
         written = Written(**json.loads(note.read_text(encoding="utf-8")))
         found = {config: _place(folder, config, shard).stat().st_size for config in CONFIGS}
-    except FileNotFoundError:
+    except (FileNotFoundError, TypeError, ValueError):  # missing or damaged
         return None
     return written if found == written.file_bytes else None
 
