@@ -277,7 +277,7 @@ def _embed(
 def _is_whole(path: Path) -> bool:
     """Return whether a block was written completely and has no faults."""
     try:
-        with np.load(path, allow_pickle=False) as part:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
             return not {name: part[name] for name in part.files}["faults"].size
     except (EOFError, FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
         return False

@@ -85,7 +85,7 @@ def test_errors_name_the_remedy(
     for arguments, words in (
         ([str(tmp_path / "nowhere")], "is not a folder"),
         ([], "no folders given"),
-        ([str(runs), "--out", str(tmp_path)], "choose another --out"),
+        ([str(runs), "--out", str(tmp_path)], "choose another folder"),
         ([str(runs), "--baseline", "nope"], "choose from coral, shot, source_only"),
         ([str(runs), "--resamples", "1"], "must be at least 2"),
     ):

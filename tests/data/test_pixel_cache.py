@@ -106,7 +106,7 @@ def test_changed_rows_or_geometry_recompute_pixels(folder: Path) -> None:
 @pytest.mark.ci
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_truncated_cache_has_a_remedy(folder: Path, cache: Path, share: float) -> None:
-    domain, geometry = load_split(str(folder), "train"), Geometry(8)
+    domain, geometry = load_split(str(folder), "train"), Geometry(8, 2)
     cache_pixels(domain, geometry)
     (stored,) = cache.rglob("pixels.arrow")
     stored.write_bytes(stored.read_bytes()[: int(share * stored.stat().st_size)])
