@@ -87,8 +87,6 @@ def _kinds(out: Path, status: str = "undeclared") -> set[str]:
     return {f["kind"] for f in _record(out)["findings"] if f["status"] == status}
 
 
-@pytest.mark.slow
-@pytest.mark.ci
 def test_clean_folder_passes_with_complete_page(make_clean, tmp_path):
     one = make_clean(tmp_path / "one", "toy_a")
     other = make_clean(tmp_path / "other", "toy_b", seed=1, background=(190, 200, 240))

@@ -41,8 +41,6 @@ def said_by_the_page(sheet: Path, path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.ci
 def test_labeling_starts_without_labels_and_ends_with_model_and_report(
     laboratory: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,8 +114,6 @@ def test_truncated_cache_has_a_remedy(folder: Path, cache: Path, share: float) -
         cache_pixels(domain, geometry)
 
 
-@pytest.mark.slow
-@pytest.mark.ci
 def test_two_processes_match_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = load_split(str(folder), "train")
     alone = everything(cache_pixels(domain, Geometry(16, 2), num_proc=1))

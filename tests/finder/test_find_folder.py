@@ -128,8 +128,6 @@ def test_duplicate_field_is_reported_and_counted_once(fields, tmp_path):
     assert any("copy.bmp" in note and "a.png" in note for note in result.notes)
 
 
-@pytest.mark.slow
-@pytest.mark.ci
 def test_fields_of_different_scale_are_reported(fields, tmp_path):
     folder = tmp_path / "fields"
     folder.mkdir()
@@ -147,8 +145,6 @@ def notes_of(pixels, tmp_path, um_per_px=UM_PER_PX):
     return " ".join(field.notes)
 
 
-@pytest.mark.slow
-@pytest.mark.ci
 def test_problems_of_a_field_are_reported(tmp_path):
     assert notes_of(draw_field(), tmp_path / "good") == ""
     assert "no white cell" in notes_of(draw_field(white=()), tmp_path / "none")
@@ -215,8 +211,6 @@ def test_missing_or_empty_input_is_reported(tmp_path):
         find_to_folder(tmp_path, tmp_path.parent / "out")
 
 
-@pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize("um_per_px", [0.05, 0.1, 0.2])
 def test_without_red_cells_the_nuclei_give_the_scale(tmp_path, um_per_px):
     pixels = draw_field(white=CELLS, um_per_px=um_per_px, nucleus_um=9.5, num_red=0)

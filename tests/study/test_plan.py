@@ -22,8 +22,6 @@ def planned(configs: list[TrainConfig], root: Path) -> list[PlannedRun]:
     return plan(configs, root, root / "features")
 
 
-@pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("method", "inputs"), [("ema", "images"), ("shot", "features"), ("source_only", "features")]
 )
