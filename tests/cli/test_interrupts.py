@@ -5,9 +5,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 SLOW_IMPORT = """
 import time
@@ -65,22 +62,25 @@ def test_interrupt_ignored_in_finalizer_takes_effect() -> None:
     assert done.stdout == "interrupted 1\n", done.stderr
 
 
-def test_error_replacing_an_interrupt_counts_as_interrupt(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    from hf_wbc.cli import main as module
-
-    def swallow(arguments: Any) -> int:
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt:
-            raise RuntimeError("initialization failed") from None
-        return 0
-
-    monkeypatch.setattr(module, "parse_and_run", swallow)
-    assert module.main([]) == 130
-    assert "interrupted" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_error_replacing_an_interrupt_counts_as_interrupt() -> None:
+    """Runs in a process of its own, as a signal can end the one that it is sent to."""
+    code = (
+        "import signal, sys\n"
+        "from hf_wbc.cli import main as module\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def swallow(arguments):\n"
+        "    try:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        raise RuntimeError('initialization failed') from None\n"
+        "    return 0\n"
+        "module.parse_and_run = swallow\n"
+        "status = module.main([])\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and "interrupted" in done.stderr, done.stderr
 
 
 def test_process_exits_without_finalizing_native_threads(tmp_path: Path) -> None:
