@@ -8,8 +8,6 @@ import tyro
 from hf_wbc.cli.path_arguments import OutputFolder
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from hf_wbc.models.attribute_head import AttributeHead
 
 COMMON = {"table", "second", "limit"}
@@ -58,10 +56,10 @@ def attributes(
 
 def _print(head: "AttributeHead", path: Path) -> None:
     """Print the F1 of each attribute beside the annotators' agreement."""
-    from hf_wbc.cli.display import plain_console
+    from hf_wbc.cli.display import compact_table, plain_console
 
     facts, agreement = head.facts, head.facts["agreement"]
-    table = _table("attribute", "values", "F1", "annotators", "reliable")
+    table = compact_table("attribute", "values", "F1", "annotators", "reliable")
     for name, values in head.values.items():
         known = "" if agreement is None else f"{agreement[name]:.3f}"
         is_reliable = "yes" if name in head.reliable else "no" if agreement else ""
@@ -76,18 +74,8 @@ def _print(head: "AttributeHead", path: Path) -> None:
     )
     if len(consistency := facts["consistency"]) > 1:
         console.print("cells with the value that nearly all of their class have at home:")
-        shares = _table("attribute", *consistency)
+        shares = compact_table("attribute", *consistency)
         for name in head.values:
             each = [of_laboratory.get(name) for of_laboratory in consistency.values()]
             shares.add_row(name, *("" if share is None else f"{share:.3f}" for share in each))
         console.print(shares)
-
-
-def _table(*headings: str) -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    return table

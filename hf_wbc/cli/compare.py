@@ -135,15 +135,14 @@ def _print(comparison: "Comparison") -> None:
 
 def _table(table: "Table", width: int) -> "rich.table.Table":
     """Return a table without the columns that do not fit."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as RichTable
     from rich.text import Text
 
+    from hf_wbc.cli.display import compact_table
     from hf_wbc.comparison.document import Strong
 
     shown = table.fitting(width)
     is_short = max(len(cell) for cells in table.cells for cell in cells) < LONGEST
-    made = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    made = compact_table()
     for i in shown:
         is_word = i < table.num_words
         heading = table.headings[i] if is_word else table.headings[i].replace(" ", "\n", 1)

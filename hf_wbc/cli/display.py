@@ -181,6 +181,14 @@ def train_in(config: TrainConfig, work: Path) -> "RunFolder":
         return run(config, *places, (), display.on_progress, on_stage=display.on_stage)
 
 
+def compact_table(*headings: str) -> Table:
+    """Return a table without a frame, whose cells are not wrapped."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
 def print_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Print a table with the scores of every domain and split, and the path of the folder."""
     table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)

@@ -137,10 +137,10 @@ def collect_scores(
     for path in models:
         trained = _describe(path)
         facts = {"row": row, "docs_only": docs_only, **trained.facts}
-        scores = list(_evaluation_scores(path, trained, evaluations, facts))
-        evaluated = {score.laboratory for score in scores}
-        own = _run_scores(trained, facts)
-        scores = [score for score in own if score.laboratory not in evaluated] + scores
+        evaluated = list(_evaluation_scores(path, trained, evaluations, facts))
+        places = {score.laboratory for score in evaluated}
+        own = (score for score in _run_scores(trained, facts) if score.laboratory not in places)
+        scores = [*own, *evaluated]
         if not scores:
             raise ValueError(
                 f"{path} has no scores in other laboratories; score its model with hf-wbc evaluate "

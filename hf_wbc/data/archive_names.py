@@ -146,15 +146,20 @@ def name_fault(name: str) -> str | None:
     >>> name_fault("a\tb.png"), name_fault("caf\udce9.png"), name_fault("Zelle ä.png")
     ('its name holds control characters', 'its name is not text in UTF-8', None)
     """
-    found = set() if name.isprintable() else set(map(category, name))
-    kind = next((kind for kind in _NAME_FAULTS if kind in found), None)
+    kind = _fault_kind(name)
     return None if kind is None else f"its name {_NAME_FAULTS[kind][0]}"
 
 
 def name_faults(names: Sequence[str]) -> str:
     """Return what is wrong with several file names, of which none is text."""
-    found = set(map(name_fault, names))
-    return " or ".join(many for one, many in _NAME_FAULTS.values() if f"its name {one}" in found)
+    found = set(map(_fault_kind, names))
+    return " or ".join(many for kind, (_, many) in _NAME_FAULTS.items() if kind in found)
+
+
+def _fault_kind(name: str) -> str | None:
+    """Return the category of `_NAME_FAULTS` that a file name has letters of; None if it is text."""
+    found = set() if name.isprintable() else set(map(category, name))
+    return next((kind for kind in _NAME_FAULTS if kind in found), None)
 
 
 def printable_name(name: str) -> str:

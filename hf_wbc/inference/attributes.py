@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.dataset import DomainSplit, load_split, load_splits
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
+from hf_wbc.engine.forward import Runtime
 from hf_wbc.inference.gallery import head_digest
 from hf_wbc.inference.runtime import split_features
 from hf_wbc.inference.select_runtime import choose_runtime
@@ -99,21 +100,21 @@ def train_attributes(
     agreement = None if again is None else _agreement(table, again, values)
     others = [[each for each in load_splits(other) if len(each)] for other in elsewhere]
     pretrained = load_trained(model)
+    runtime = _stage_runtime(pretrained)
     parts = [(splits[split], rows) for split, rows in joined.items()]
-    train, test = _read_features(pretrained, ref, parts, on_progress)
+    train, test = _read_features(pretrained, runtime, ref, parts, on_progress)
     head = fit_attributes(train, _codes(cells["train"], values), values)
     typical = _typical(splits["train"].labels[joined["train"]], cells["train"], values)
-    here = splits["test"].name
-    classes = {here: (test, splits["test"].labels[joined["test"]])}
+    classes = {splits["test"].name: (test, splits["test"].labels[joined["test"]])}
     for other, domains in zip(elsewhere, others, strict=True):
         parts = [(domain, np.arange(len(domain))) for domain in domains]
-        found = np.concatenate(_read_features(pretrained, other, parts, on_progress))
+        found = np.concatenate(_read_features(pretrained, runtime, other, parts, on_progress))
         classes[domains[0].name] = found, np.concatenate([domain.labels for domain in domains])
     scores = attribute_scores(head.predict(test), _codes(cells["test"], values), values)
     facts = {
         "model": pretrained.revision,
         "head_sha256": head_digest(pretrained.classifier),
-        "data": here,
+        "data": splits["test"].name,
         "num_train": len(joined["train"]),
         "num_test": len(joined["test"]),
         "f1": scores,
@@ -134,16 +135,21 @@ def _reliable(scores: Mapping[str, float], agreement: Mapping[str, float] | None
     return [name for name, score in scores.items() if score >= agreement[name] - WITHIN]
 
 
+def _stage_runtime(pretrained: PretrainedModel) -> Runtime:
+    """Return torch with the features (N, d) of all stages."""
+    pretrained.classifier.eval()
+    choice = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch")
+    return replace(choice.runtime, features=partial(stage_features, pretrained.classifier))
+
+
 def _read_features(
     pretrained: PretrainedModel,
+    runtime: Runtime,
     ref: str,
     parts: Sequence[tuple[DomainSplit, NDArray[np.int64]]],
     on_progress: Callable[[str, int, int], None],
 ) -> list[NDArray[np.float32]]:
     """Return the features (N, d) of all stages for N rows of each part of a dataset."""
-    pretrained.classifier.eval()
-    choice = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch")
-    runtime = replace(choice.runtime, features=partial(stage_features, pretrained.classifier))
     how, _ = preprocessing_for(pretrained, ref)
     return [
         split_features(
